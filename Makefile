@@ -1,0 +1,103 @@
+# Everything a developer runs. Needs make and Python 3.11; Go too for grpcurl (a few tests) and buf (lint).
+#
+# PYTHON=python3.12 make test   picks the Python that .venv is made of
+# make test ARGS="-x"           hands arguments to pytest
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+GO ?= go
+ARGS ?=
+NODES ?= 5
+
+GRPCURL_VERSION := v1.9.3
+BUF_VERSION := v1.50.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := $(CURDIR)/.tools/bin
+WITH_TOOLS := PATH="$(TOOLS):$$PATH"
+
+.PHONY: help setup demo test lint format buf-lint proto proto-check bench build clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/dev.stamp ## Make .venv with everything for development
+
+demo: $(VENV)/run.stamp ## Run a cluster of NODES (default 5) nodes on this machine
+	$(BIN)/gossip-grpc demo --nodes $(NODES)
+
+test: $(VENV)/dev.stamp .tools/grpcurl-$(GRPCURL_VERSION).stamp ## Run all tests, then the two coverage gates
+	@mkdir -p build
+	@$(BIN)/coverage erase
+	@$(WITH_TOOLS) $(BIN)/pytest --cov --cov-report= --junitxml=build/junit.xml $(ARGS)
+	@echo "Coverage of gossip_grpc/core: every line and every branch"
+	@$(BIN)/coverage report --include='gossip_grpc/core/**' --fail-under=100
+	@echo "Coverage of the package: 90 % of lines and branches"
+	@$(BIN)/coverage report --fail-under=90
+
+lint: $(VENV)/dev.stamp buf-lint ## Check style, types and the schema
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp ## Put code into the project's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+buf-lint: .tools/buf-$(BUF_VERSION).stamp ## Check the schema: style, and compatibility with its last version
+	@$(WITH_TOOLS) .ci/buf-lint
+
+proto: $(VENV)/python.stamp ## Generate the stubs from proto/
+	$(BIN)/python proto/generate.py
+
+proto-check: $(VENV)/python.stamp ## Check that the committed stubs are fresh
+	$(BIN)/python proto/generate.py --check
+
+bench: $(VENV)/dev.stamp ## Run the benchmarks
+	$(BIN)/python -m bench $(ARGS)
+
+build: $(VENV)/dev.stamp ## Build sdist and wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+clean: ## Remove everything that make has made
+	rm -rf .venv .tools .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# --- environments and tools, each remade only when what it is made of changes ---
+
+$(VENV)/python.stamp:
+	@command -v $(PYTHON) >/dev/null || { echo "gossip-grpc needs Python 3.11 or newer; there is no '$(PYTHON)'." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "gossip-grpc needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)." >&2; \
+	  echo "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/python.stamp pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,uvloop]'
+	@touch $(VENV)/run.stamp $@
+
+.tools/grpcurl-$(GRPCURL_VERSION).stamp:
+	$(call go-install,github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION),the tests that need grpcurl are skipped)
+
+.tools/buf-$(BUF_VERSION).stamp:
+	$(call go-install,github.com/bufbuild/buf/cmd/buf@$(BUF_VERSION),the schema is not linted)
+
+# A tool written in Go: installed below .tools when Go is there; without Go it does without, and says so.
+define go-install
+@if command -v $(GO) >/dev/null; then \
+  echo "GOBIN=.tools/bin $(GO) install $(1)"; \
+  GOBIN="$(TOOLS)" $(GO) install $(1) && touch $@; \
+else \
+  echo "There is no Go to install $(1) with; unless it is on PATH, $(2)."; \
+fi
+endef
