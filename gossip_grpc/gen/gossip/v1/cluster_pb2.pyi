@@ -101,7 +101,7 @@ class Member(google.protobuf.message.Message):
     status: global___MemberStatus.ValueType
     """What it is to the node asked."""
     reachable: builtins.bool
-    """Whether the node asked could exchange with it at the last attempt. False for itself never."""
+    """Whether the node asked could exchange with it at the last attempt. Always true for the node asked itself."""
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Its tags."""
@@ -214,7 +214,7 @@ class OriginCoverage(google.protobuf.message.Message):
         """Whose writes."""
 
     @property
-    def above(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SequenceRange]:
+    def above(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[gossip_grpc.gen.gossip.v1.common_pb2.SequenceRange]:
         """Ranges of writes covered above it, in order, apart from each other."""
 
     def __init__(
@@ -222,34 +222,12 @@ class OriginCoverage(google.protobuf.message.Message):
         *,
         origin: gossip_grpc.gen.gossip.v1.common_pb2.Origin | None = ...,
         sequence: builtins.int = ...,
-        above: collections.abc.Iterable[global___SequenceRange] | None = ...,
+        above: collections.abc.Iterable[gossip_grpc.gen.gossip.v1.common_pb2.SequenceRange] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["origin", b"origin"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["above", b"above", "origin", b"origin", "sequence", b"sequence"]) -> None: ...
 
 global___OriginCoverage = OriginCoverage
-
-@typing.final
-class SequenceRange(google.protobuf.message.Message):
-    """A range of sequences, both ends included."""
-
-    DESCRIPTOR: google.protobuf.descriptor.Descriptor
-
-    FIRST_FIELD_NUMBER: builtins.int
-    LAST_FIELD_NUMBER: builtins.int
-    first: builtins.int
-    """The first sequence."""
-    last: builtins.int
-    """The last sequence, at least `first`."""
-    def __init__(
-        self,
-        *,
-        first: builtins.int = ...,
-        last: builtins.int = ...,
-    ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["first", b"first", "last", b"last"]) -> None: ...
-
-global___SequenceRange = SequenceRange
 
 @typing.final
 class ClusterServiceGetStatusRequest(google.protobuf.message.Message):

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16gossip/v1/common.proto\x12\tgossip.v1\"/\n\x05Value\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"-\n\x06Origin\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\":\n\x03\x44ot\x12!\n\x06origin\x18\x01 \x01(\x0b\x32\x11.gossip.v1.Origin\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"6\n\x07Session\x12\r\n\x05\x63lock\x18\x01 \x01(\x04\x12\x1c\n\x04\x64ots\x18\x02 \x03(\x0b\x32\x0e.gossip.v1.Dotb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16gossip/v1/common.proto\x12\tgossip.v1\"/\n\x05Value\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"-\n\x06Origin\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\":\n\x03\x44ot\x12!\n\x06origin\x18\x01 \x01(\x0b\x32\x11.gossip.v1.Origin\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"6\n\x07Session\x12\r\n\x05\x63lock\x18\x01 \x01(\x04\x12\x1c\n\x04\x64ots\x18\x02 \x03(\x0b\x32\x0e.gossip.v1.Dot\",\n\rSequenceRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,4 +39,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOT']._serialized_end=191
   _globals['_SESSION']._serialized_start=193
   _globals['_SESSION']._serialized_end=247
+  _globals['_SEQUENCERANGE']._serialized_start=249
+  _globals['_SEQUENCERANGE']._serialized_end=293
 # @@protoc_insertion_point(module_scope)

@@ -108,3 +108,25 @@ class Session(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["clock", b"clock", "dots", b"dots"]) -> None: ...
 
 global___Session = Session
+
+@typing.final
+class SequenceRange(google.protobuf.message.Message):
+    """A range of sequences, both ends included."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    first: builtins.int
+    """The first sequence."""
+    last: builtins.int
+    """The last sequence, at least `first`."""
+    def __init__(
+        self,
+        *,
+        first: builtins.int = ...,
+        last: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["first", b"first", "last", b"last"]) -> None: ...
+
+global___SequenceRange = SequenceRange

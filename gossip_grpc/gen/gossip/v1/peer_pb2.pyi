@@ -8,7 +8,6 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
-import gossip_grpc.gen.gossip.v1.cluster_pb2
 import gossip_grpc.gen.gossip.v1.common_pb2
 import typing
 
@@ -88,13 +87,15 @@ class OriginDigest(google.protobuf.message.Message):
     floor: builtins.int
     """GC floor: the highest sequence of a purged tombstone, 0 for none."""
     context: builtins.int
-    """Causal context: the sender covers all that the origin covered when it wrote this sequence."""
+    """Causal context: the sender covers all that the origin covered when it wrote this sequence; writes up to it are
+    settled.
+    """
     @property
     def origin(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Origin:
         """Whose writes."""
 
     @property
-    def above(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[gossip_grpc.gen.gossip.v1.cluster_pb2.SequenceRange]:
+    def above(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[gossip_grpc.gen.gossip.v1.common_pb2.SequenceRange]:
         """Coverage: ranges covered above it, in order, apart from each other."""
 
     def __init__(
@@ -102,7 +103,7 @@ class OriginDigest(google.protobuf.message.Message):
         *,
         origin: gossip_grpc.gen.gossip.v1.common_pb2.Origin | None = ...,
         sequence: builtins.int = ...,
-        above: collections.abc.Iterable[gossip_grpc.gen.gossip.v1.cluster_pb2.SequenceRange] | None = ...,
+        above: collections.abc.Iterable[gossip_grpc.gen.gossip.v1.common_pb2.SequenceRange] | None = ...,
         floor: builtins.int = ...,
         context: builtins.int = ...,
     ) -> None: ...
@@ -123,7 +124,7 @@ class DeltaHeader(google.protobuf.message.Message):
     REPAIR_FIELD_NUMBER: builtins.int
     full: builtins.bool
     """All records, because the base was below the sender's GC floor. At the end the receiver drops every user record
-    of its own that the snapshot covers but the delta did not hold.
+    of its own that the snapshot covers but the delta did not hold (superseded ones do not count as held).
     """
     repair: builtins.bool
     """All records, because coverage was equal and fingerprints were not. Merged whatever is covered."""
@@ -164,8 +165,13 @@ class Delta(google.protobuf.message.Message):
     COUNTER_RESETS_FIELD_NUMBER: builtins.int
     SET_ELEMENTS_FIELD_NUMBER: builtins.int
     COMPLETE_FIELD_NUMBER: builtins.int
+    SUPERSEDED_FIELD_NUMBER: builtins.int
     complete: builtins.bool
     """Set on the last chunk of a complete delta. A delta that ends without it was cut off."""
+    superseded: builtins.bool
+    """The records lost their slots at the sender before they were settled: the receiver covers them and keeps them as
+    guards against what they supersede, but not as content. Such chunks come after all others.
+    """
     @property
     def header(self) -> global___DeltaHeader:
         """Set on the first chunk of a complete delta; unset on a rumor, whose records stand for themselves."""
@@ -205,9 +211,10 @@ class Delta(google.protobuf.message.Message):
         counter_resets: collections.abc.Iterable[global___CounterResetRecord] | None = ...,
         set_elements: collections.abc.Iterable[global___SetElementRecord] | None = ...,
         complete: builtins.bool = ...,
+        superseded: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["header", b"header"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "header", b"header", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "header", b"header", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
 
 global___Delta = Delta
 
