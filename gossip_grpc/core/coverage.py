@@ -1,0 +1,190 @@
+"""Coverage: which writes a node's state reflects, as a version vector and ranges of dots above it.
+
+> I1. If a node's coverage includes dot d, its state reflects d: it holds d's record, or a record that supersedes it
+> in the slot, or the slot was deleted and purged after d.
+
+Writes of one origin are covered without a hole up to its *sequence*; rumors that overtook others leave ranges above
+it, kept sorted, apart from each other and from the sequence. So two coverages of the same dots are equal.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+
+from xxhash import xxh3_64_intdigest
+
+from gossip_grpc.core.records import Dot, Origin
+
+Ranges = list[tuple[int, int]]
+"""Sorted ranges of sequences, both ends included, apart from each other by at least one."""
+
+
+class Coverage:
+    """A set of dots. Empty, or a copy of another one's parts."""
+
+    __slots__ = ("_above", "_vector")
+
+    def __init__(self, vector: dict[Origin, int] | None = None, above: dict[Origin, Ranges] | None = None) -> None:
+        self._vector: dict[Origin, int] = vector if vector is not None else {}
+        self._above: dict[Origin, Ranges] = above if above is not None else {}
+
+    @classmethod
+    def of(cls, dots: Iterable[Dot | tuple[Origin, int]]) -> Coverage:
+        """The coverage of just these dots."""
+        coverage = cls()
+        for origin, sequence in dots:
+            coverage.add(origin, sequence)
+        return coverage
+
+    def copy(self) -> Coverage:
+        """An independent copy."""
+        return Coverage(dict(self._vector), {origin: list(ranges) for origin, ranges in self._above.items()})
+
+    def sequence(self, origin: Origin) -> int:
+        """Highest sequence of the origin covered without a hole, 0 for none."""
+        return self._vector.get(origin, 0)
+
+    def above(self, origin: Origin) -> Ranges:
+        """Ranges of the origin covered above its sequence. Not to be changed."""
+        return self._above.get(origin, [])
+
+    def origins(self) -> set[Origin]:
+        """All origins of which at least one write is covered."""
+        return self._vector.keys() | self._above.keys()
+
+    def highest(self, origin: Origin) -> int:
+        """Highest sequence of the origin covered, holes below it or not; 0 for none."""
+        ranges = self._above.get(origin)
+        return ranges[-1][1] if ranges else self._vector.get(origin, 0)
+
+    def covers(self, origin: Origin, sequence: int) -> bool:
+        """Whether the dot is in this set."""
+        if sequence <= self._vector.get(origin, 0):
+            return True
+        ranges = self._above.get(origin)
+        if not ranges:
+            return False
+        index = bisect_right(ranges, (sequence, _INFINITY)) - 1
+        return index >= 0 and sequence <= ranges[index][1]
+
+    def add(self, origin: Origin, sequence: int) -> bool:
+        """Add one dot; returns whether it was new."""
+        current = self._vector.get(origin, 0)
+        if sequence <= current:
+            return False
+        ranges = self._above.get(origin)
+        if ranges is None:
+            if sequence == current + 1:
+                self._vector[origin] = sequence
+            else:
+                self._above[origin] = [(sequence, sequence)]
+            return True
+        first, last = ranges[-1]
+        if sequence == last + 1:  # Deltas come in order: nearly always the end of the last range, or past it.
+            ranges[-1] = (first, sequence)
+            return True
+        if sequence > last:
+            ranges.append((sequence, sequence))
+            return True
+        return self.add_range(origin, sequence, sequence)
+
+    def add_range(self, origin: Origin, first: int, last: int) -> bool:
+        """Add the origin's dots from `first` to `last`, both included; returns whether any was new."""
+        current = self._vector.get(origin, 0)
+        if last <= current:
+            return False
+        old = self._above.get(origin, [])
+        merged = _insert(old, max(first, current + 1), last)
+        if merged == old:
+            return False
+        self._store(origin, current, merged)
+        return True
+
+    def merge(self, other: Coverage) -> None:
+        """Take the union with another coverage."""
+        for origin, sequence in other._vector.items():
+            current = self._vector.get(origin, 0)
+            if sequence > current:
+                self._store(origin, sequence, self._above.get(origin, []))
+        for origin, ranges in other._above.items():
+            for first, last in ranges:
+                self.add_range(origin, first, last)
+
+    def includes(self, other: Coverage) -> bool:
+        """Whether every dot of the other is in this set."""
+        vector = self._vector
+        for origin, sequence in other._vector.items():
+            if sequence > vector.get(origin, 0) and not self._covers_range(origin, 1, sequence):
+                return False
+        return all(
+            self._covers_range(origin, first, last)
+            for origin, ranges in other._above.items()
+            for first, last in ranges
+        )
+
+    def hash(self) -> int:
+        """64-bit hash, equal for equal coverages on any machine."""
+        parts = [
+            f"{len(origin.node_id)} {origin.node_id} {origin.generation} {self.sequence(origin)} {self.above(origin)}"
+            for origin in sorted(self.origins())
+        ]
+        return xxh3_64_intdigest("\n".join(parts).encode())
+
+    def dots(self) -> Iterator[Dot]:
+        """Every dot, one by one. For tests and small sets."""
+        for origin in sorted(self.origins()):
+            for first, last in [(1, self.sequence(origin)), *self.above(origin)]:
+                for sequence in range(first, last + 1):
+                    yield Dot(origin, sequence)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Coverage):
+            return NotImplemented
+        return self._vector == other._vector and self._above == other._above
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        parts = (f"{origin}: {self.sequence(origin)} {self.above(origin) or ''}" for origin in sorted(self.origins()))
+        return f"Coverage({', '.join(parts)})"
+
+    def _covers_range(self, origin: Origin, first: int, last: int) -> bool:
+        current = self._vector.get(origin, 0)
+        if last <= current:
+            return True
+        first = max(first, current + 1)
+        ranges = self._above.get(origin, [])
+        index = bisect_right(ranges, (first, _INFINITY)) - 1
+        return index >= 0 and last <= ranges[index][1]
+
+    def _store(self, origin: Origin, sequence: int, ranges: Ranges) -> None:
+        """Set the origin's sequence and ranges, folding into the sequence the ranges that it reaches."""
+        kept = 0
+        for first, last in ranges:
+            if first > sequence + 1:
+                break
+            sequence = max(sequence, last)
+            kept += 1
+        if sequence:
+            self._vector[origin] = sequence
+        if kept < len(ranges):
+            self._above[origin] = ranges[kept:]
+        else:
+            self._above.pop(origin, None)
+
+
+_INFINITY = float("inf")
+
+
+def _insert(ranges: Ranges, first: int, last: int) -> Ranges:
+    """The ranges with one more, joined where it touches or overlaps others."""
+    begin = end = bisect_right(ranges, (first, _INFINITY))
+    while begin > 0 and ranges[begin - 1][1] >= first - 1:
+        begin -= 1
+        first = min(first, ranges[begin][0])
+        last = max(last, ranges[begin][1])
+    while end < len(ranges) and ranges[end][0] <= last + 1:
+        last = max(last, ranges[end][1])
+        end += 1
+    return [*ranges[:begin], (first, last), *ranges[end:]]

@@ -1,0 +1,70 @@
+"""Receiving a delta chunk by chunk.
+
+Each chunk is checked whole before anything of it is merged. Every record covers its own dot as it is merged, so a
+delta that breaks off loses nothing and resumes where it stopped; only its end takes over the sender's coverage.
+"""
+
+from __future__ import annotations
+
+from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.records import Record
+from gossip_grpc.core.store import Store
+from gossip_grpc.core.sync import Delta
+from gossip_grpc.errors import Reason, RemoteError
+
+
+def check_clocks(store: Store, records: list[Record], *, synced: bool) -> None:
+    """Refuse records of which one has a poisonous clock (see clock.py).
+
+    Raises:
+        RemoteError: nothing was merged.
+    """
+    if records:
+        store.clock.check(max([record.clock for record in records]), synced=synced)
+
+
+class InboundDelta:
+    """One delta on its way in. `header` is a Delta whose records come separately, in chunks."""
+
+    def __init__(self, store: Store, header: Delta) -> None:
+        if not store.coverage.includes(header.base.coverage):
+            # Made for a predecessor of this node, or for its state before a restore: committing would leave holes.
+            raise RemoteError(
+                "delta.header.base covers writes that this node does not; compare digests again",
+                reason=Reason.BROKEN_TRANSFER,
+                field="delta.header.base",
+            )
+        self.header = header
+        self.merged = 0
+        self.ignored = 0
+        self.dropped = 0
+        self._store = store
+        self._received = Coverage() if header.full else None
+
+    def merge(self, records: list[Record], now: float, *, synced: bool, superseded: bool = False) -> list[Record]:
+        """Merge one chunk; returns the records that were new here.
+
+        Args:
+            records: the chunk's records.
+            now: the time, from which the retention of tombstones counts.
+            synced: whether this node has synced once (see clock.py).
+            superseded: whether the chunk holds records that lost their slots at the sender.
+
+        Raises:
+            RemoteError: the chunk holds a poisonous clock; nothing of it was merged.
+        """
+        check_clocks(self._store, records, synced=synced)
+        if self._received is not None and not superseded:
+            for record in records:
+                self._received.add(record.origin, record.sequence)
+        if superseded:
+            fresh = self._store.merge_superseded(records)
+        else:
+            fresh = self._store.merge(records, now, repair=self.header.repair)
+        self.merged += len(fresh)
+        self.ignored += len(records) - len(fresh)
+        return fresh
+
+    def complete(self) -> None:
+        """End the delta after its last chunk: our coverage takes the maximum with the sender's."""
+        self.dropped = self._store.complete(self.header, self._received)

@@ -1,0 +1,113 @@
+"""The errors of the protocol and of the API, whether raised in the node or seen by a client.
+
+`ProtocolError` splits in two, as in h11: `LocalError` is our own misuse or a caller's bad input, `RemoteError` a
+peer that misbehaves. Each names a `Reason`, which travels to clients as google.rpc.ErrorInfo, and says in its
+message which field is wrong, what is allowed and what to do. Unless an error says otherwise, nothing was changed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a call failed; the `reason` of google.rpc.ErrorInfo in the domain `gossip-grpc`."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    KEY_NOT_FOUND = "KEY_NOT_FOUND"
+    COUNTER_OVERFLOW = "COUNTER_OVERFLOW"
+    RECORD_LIMIT = "RECORD_LIMIT"
+    SYNC_LIMIT = "SYNC_LIMIT"
+    NOT_READY = "NOT_READY"
+    STOPPING = "STOPPING"
+    FOREIGN_CLUSTER = "FOREIGN_CLUSTER"
+    INCOMPATIBLE_PROTOCOL = "INCOMPATIBLE_PROTOCOL"
+    MALFORMED = "MALFORMED"
+    CLOCK_POISON = "CLOCK_POISON"
+    BROKEN_TRANSFER = "BROKEN_TRANSFER"
+    NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+    INTERNAL = "INTERNAL"
+
+
+class ProtocolError(Exception):
+    """Base of all errors of the protocol.
+
+    Attributes:
+        reason: the kind of failure, for programs.
+        field: path of the offending field, such as `delta.registers[3].key`; empty if no field is to blame.
+    """
+
+    default_reason = Reason.INTERNAL
+
+    def __init__(self, message: str, *, reason: Reason | None = None, field: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or self.default_reason
+        self.field = field
+
+
+class LocalError(ProtocolError):
+    """Our own misuse, or a caller's bad input. Nothing was changed."""
+
+    default_reason = Reason.INVALID_ARGUMENT
+
+
+class RemoteError(ProtocolError):
+    """A peer sent what it must not. The message that held it was refused whole; nothing of it was merged."""
+
+    default_reason = Reason.MALFORMED
+
+
+class NotFoundError(LocalError):
+    """The node holds no value for the key."""
+
+    default_reason = Reason.KEY_NOT_FOUND
+
+
+class NotReadyError(LocalError):
+    """The node has not synced with its cluster yet and takes no writes. Retry shortly or ask another node."""
+
+    default_reason = Reason.NOT_READY
+
+
+class LimitError(LocalError):
+    """A limit of the node is reached. Free something or raise the limit, then retry."""
+
+    default_reason = Reason.RECORD_LIMIT
+
+
+class ConfigError(Exception):
+    """The configuration is wrong. The message names each value, what was given and what is allowed."""
+
+
+class GossipError(Exception):
+    """Base of what clients raise.
+
+    Attributes:
+        reason: the node's reason, or None if the failure did not come from a node (see `Reason`).
+        fields: field path -> what is wrong with it, for invalid arguments.
+    """
+
+    def __init__(self, message: str, *, reason: str | None = None, fields: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.fields = fields or {}
+
+
+class InvalidArgumentError(GossipError):
+    """The request breaks a rule or a limit; correct it before trying again."""
+
+
+class KeyNotFoundError(GossipError):
+    """The node asked holds no value for the key."""
+
+
+class UnavailableError(GossipError):
+    """The node cannot be reached, is stopping, or is not ready for writes yet. Retry, or ask another node."""
+
+
+class ResourceExhaustedError(GossipError):
+    """A limit of the node is reached. Free something or raise the limit, then retry."""
+
+
+class DeadlineError(GossipError):
+    """The node did not answer within the deadline. A write may or may not have taken effect."""
