@@ -197,7 +197,11 @@ class Store:
         for record in records:
             if self.coverage.add(record.origin, record.sequence):
                 self.clock.witness(record.clock)
-                self._keep_aside(record)
+                old = self._slots[record.kind].get(record.slot)
+                if old is not None and wins(record, old):
+                    self._remove(old)
+                    self._keep_aside(old, record)
+                self._keep_aside(record, old)
                 fresh.append(record)
         if fresh:
             self.version += 1

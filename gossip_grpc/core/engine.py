@@ -1,0 +1,576 @@
+"""The engine: one node's protocol as a state machine. Inputs with `now` in, effects out.
+
+The contract with its driver (the gRPC node, or a simulator):
+
+1. Feed every input: `tick` when `deadline` has come, the API's verbs, `on_pull` / `on_push` / `on_push_chunk` for what
+   peers ask, and the outcome of every `Call`: exactly one of `on_pull_reply`, `end_delta`, `on_push_reply`,
+   `on_failure`. A fetch (a pull with a digest) is reported by `begin_delta`, `merge_chunk` ... and `end_delta`.
+2. After every input take `effects()` and carry them out, in any order, each in its own time.
+3. Never call it from two threads, and never in the middle of another input.
+
+A round of anti-entropy goes COMPARE -> FETCH -> SEND, each step only if the one before showed the need and the
+strategy allows it (see sync.py).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from gossip_grpc.core.counters import Counters
+from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
+from gossip_grpc.core.membership import Membership, Peer
+from gossip_grpc.core.messages import (
+    Call,
+    Effect,
+    Notice,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    Round,
+)
+from gossip_grpc.core.records import Kind, Member, Origin, Record, Value
+from gossip_grpc.core.rumor import Rumors
+from gossip_grpc.core.selection import SelectorKind, make_selector, revive
+from gossip_grpc.core.store import Store
+from gossip_grpc.core.sync import Delta, Digest, Strategy, compare
+from gossip_grpc.core.transfer import InboundDelta, check_clocks
+from gossip_grpc.errors import LimitError, LocalError, NotReadyError, Reason, RemoteError
+
+JITTER = 0.2
+"""Rounds are `gossip_interval` apart, give or take this share, so that nodes do not march in step."""
+
+BOOTSTRAP_INTERVAL = 0.25
+"""Seconds between attempts at the seeds until the first sync."""
+
+TRANSFER_TIMEOUT = 30.0
+"""Seconds without a chunk after which a pushed delta is given up."""
+
+MAX_RECENT = 1_000
+"""Most records that a round of the push strategy pushes unasked; the rest follows once the digests are compared."""
+
+LEAVE_PEERS = 3
+"""How many peers a leaving node pushes its leave record to at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The protocol's knobs; `Config` documents each."""
+
+    strategy: Strategy = Strategy.PUSH_PULL
+    selector: SelectorKind = SelectorKind.RANDOM
+    fanout: int = 3
+    gossip_interval: float = 1.0
+    rumor_interval: float = 0.005
+    bootstrap_window: float = 10.0
+    tombstone_retention: float = 86_400.0
+    has_seeds: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """A pushed delta on its way in."""
+
+    inbound: InboundDelta
+    chunk: int
+    touched: float
+
+
+class Engine:
+    """The protocol of one node.
+
+    Args:
+        origin: the node's name and generation.
+        member: what the node says of itself; its incarnation is replaced.
+        settings: the knobs.
+        rng: the only source of randomness.
+        now: seconds on the steady clock that all inputs use.
+    """
+
+    def __init__(self, origin: Origin, member: Member, settings: Settings, rng: random.Random, now: float) -> None:
+        self.store = Store(origin)
+        self.settings = settings
+        self.counters = Counters()
+        self.membership = Membership(self.store, member.peer_address)
+        self.ready = not settings.has_seeds
+        self.leaving = False
+        self.leave_acks: set[str] = set()
+        self.last_round: tuple[float, str] | None = None
+        self._rng = rng
+        self._effects: list[Effect] = []
+        self._rumors = Rumors(
+            node_id=origin.node_id, fanout=settings.fanout, interval=settings.rumor_interval, rng=rng
+        )
+        self._selector = make_selector(settings.selector, node_id=origin.node_id, zone=member.zone, rng=rng)
+        self._rounds: dict[str, Round] = {}
+        self._fetching: Round | None = None
+        self._deltas: dict[Call, InboundDelta] = {}
+        self._transfers: dict[tuple[Origin, int], _Transfer] = {}
+        self._recent: list[Record] = []
+        self._digest: tuple[int, Digest, int] | None = None
+        self._started = now
+        self._answered = False
+        self._synced = False
+        self._next_round = now if settings.has_seeds else now + self._rng.random() * settings.gossip_interval
+        self._leave_record: Record | None = None
+        self._announce(member, now)
+
+    # Time and effects
+
+    def deadline(self) -> float:
+        """When `tick` is due next."""
+        rumor = self._rumors.deadline()
+        return self._next_round if rumor is None else min(self._next_round, rumor)
+
+    def effects(self) -> list[Effect]:
+        """Take what is to be done."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    def tick(self, now: float) -> None:
+        """Do what is due: pushes of rumors, a round, purging."""
+        self._push_rumors(now)
+        if now < self._next_round:
+            return
+        if self.leaving:
+            self._next_round = now + self.settings.gossip_interval
+            return
+        if not self.ready and not self._answered and now >= self._started + self.settings.bootstrap_window:
+            self._become_ready("no seed answered within the bootstrap window")
+        interval = self.settings.gossip_interval if self.ready else BOOTSTRAP_INTERVAL
+        self._next_round = now + interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
+        self._expire(now)
+        self.counters.purged += self.store.purge(now, self.settings.tombstone_retention)
+        self._start_rounds(now)
+
+    # The API's verbs
+
+    def put(self, key: str, value: Value, now: float) -> Record:
+        """Write a register."""
+        self._check_writable()
+        if self.store.get(Kind.REGISTER, key) is None:
+            self._check_room(1)
+        return self._write(Kind.REGISTER, key, value, now)
+
+    def delete(self, key: str, now: float) -> Record | None:
+        """Delete a register; None if there was nothing to delete."""
+        self._check_writable()
+        if self.store.register(key) is None:
+            return None
+        return self._write(Kind.REGISTER, key, None, now)
+
+    def add(self, key: str, amount: int, now: float) -> Record | None:
+        """Add to a counter; None if the amount is 0."""
+        self._check_writable()
+        if amount == 0:
+            return None
+        value = self.store.counter(key) + amount
+        added, subtracted = self.store.share(key, self.store.origin)
+        share = (added + max(amount, 0), subtracted + max(-amount, 0))
+        if not INT64_MIN <= value <= INT64_MAX or max(share) > UINT64_MAX:
+            raise LocalError(
+                f"the counter would leave the range of int64: its value would be {value}; reset it, or add less",
+                reason=Reason.COUNTER_OVERFLOW,
+                field="amount",
+            )
+        slot = (key, self.store.origin)
+        if self.store.get(Kind.COUNTER_SHARE, slot) is None:
+            self._check_room(1)
+        return self._write(Kind.COUNTER_SHARE, slot, share, now)
+
+    def reset(self, key: str, now: float) -> list[Record]:
+        """Reset what this node has seen of a counter; the records written, one an origin."""
+        self._check_writable()
+        seen = []
+        for origin in self.store.counter_origins(key):
+            share = self.store.share(key, origin)
+            reset = self.store.get(Kind.COUNTER_RESET, (key, origin))
+            if share > (reset.content if reset else (0, 0)):
+                seen.append((origin, share, reset is None))
+        self._check_room(sum(new for _, _, new in seen))
+        return [self._write(Kind.COUNTER_RESET, (key, origin), share, now) for origin, share, _ in seen]
+
+    def set_add(self, key: str, elements: list[Value], now: float) -> list[Record]:
+        """Add elements to a set."""
+        self._check_writable()
+        own = self.store.origin
+        slots = [(key, element, own) for element in elements]
+        self._check_room(sum(self.store.get(Kind.SET_ELEMENT, slot) is None for slot in slots))
+        return [
+            self._write(Kind.SET_ELEMENT, slot, (self.store.coverage.sequence(own) + 1, False), now) for slot in slots
+        ]
+
+    def set_remove(self, key: str, elements: list[Value], now: float) -> list[Record]:
+        """Remove elements from a set: the additions that this node holds; the records written, one an addition."""
+        self._check_writable()
+        held = self.store.elements(key)
+        slots = [(key, element, origin) for element in elements for origin in held.get(element, ())]
+        written = []
+        for slot in slots:
+            record = self.store.get(Kind.SET_ELEMENT, slot)
+            if record is not None:
+                written.append(self._write(Kind.SET_ELEMENT, slot, (record.content[0], True), now))
+        return written
+
+    def leave(self, now: float) -> None:
+        """Say that this node leaves, and push it. Takes no more writes; call `spread_leave` until enough have it."""
+        if self.leaving:
+            return
+        self.leaving = True
+        member = self.membership.own()
+        if member is not None:
+            self._leave_record = self._announce(member._replace(left=True), now)
+            self.spread_leave(now)
+
+    def spread_leave(self, now: float) -> None:
+        """Push the leave record to peers that have not confirmed it yet."""
+        if self._leave_record is None:
+            return
+        waiting = [p.node_id for p in self.membership.reachable_peers() if p.node_id not in self.leave_acks]
+        for node_id in self._rng.sample(waiting, min(LEAVE_PEERS, len(waiting))):
+            self._call(node_id, PushRequest(records=[self._leave_record]))
+        self._push_rumors(now)
+
+    # What peers ask
+
+    def on_pull(self, sender: Origin, address: str, request: PullRequest) -> PullReply:
+        """Answer a comparison or a fetch."""
+        self._heard(sender, address)
+        if request.digest is not None:
+            return PullReply(delta=self.store.delta(request.digest, repair=request.repair))
+        digest, digest_hash = self.digest()
+        if request.digest_hash == digest_hash:
+            self._agreed(sender)
+            return PullReply(agreed=True)
+        return PullReply(digest=digest)
+
+    def on_push(
+        self, sender: Origin, address: str, records: list[Record], digest_hash: int | None, now: float
+    ) -> PushReply:
+        """Merge rumors, pass on what is new, and compare if asked to.
+
+        Raises:
+            RemoteError: a clock is poisonous; nothing was merged.
+        """
+        self._heard(sender, address)
+        check_clocks(self.store, records, synced=self._synced)
+        fresh = self.store.merge(records, now)
+        self._merged(records, fresh, sender.node_id, rumor=True)
+        self._push_rumors(now)
+        return self._push_reply(sender, fresh, digest_hash)
+
+    def on_push_chunk(
+        self,
+        sender: Origin,
+        address: str,
+        *,
+        transfer: int,
+        chunk: int,
+        header: Delta | None,
+        records: list[Record],
+        superseded: bool,
+        complete: bool,
+        digest_hash: int | None,
+        now: float,
+    ) -> PushReply:
+        """Merge one chunk of a complete delta.
+
+        Raises:
+            RemoteError: the chunk does not follow the one before, was made for another state of this node, or is
+                poisonous; nothing of it was merged and its transfer is given up.
+            LimitError: too many transfers are on their way; nothing was merged.
+        """
+        self._heard(sender, address)
+        name = (sender, transfer)
+        current = self._transfers.pop(name, None)
+        if header is not None and chunk == 0:
+            self._expire(now)
+            if len(self._transfers) >= self.settings.limits.max_inbound_syncs:
+                raise LimitError(
+                    f"{len(self._transfers)} syncs are on their way in; try again later", reason=Reason.SYNC_LIMIT
+                )
+            current = _Transfer(InboundDelta(self.store, header), 0, now)
+        if current is None or current.chunk != chunk:
+            raise RemoteError(
+                f"chunk {chunk} of transfer {transfer} does not follow what arrived; start the transfer again",
+                reason=Reason.BROKEN_TRANSFER,
+                field="chunk",
+            )
+        fresh = current.inbound.merge(records, now, synced=self._synced, superseded=superseded)
+        self._merged(records, fresh, sender.node_id, rumor=False)
+        if not complete:
+            self._transfers[name] = _Transfer(current.inbound, chunk + 1, now)
+            return PushReply(fresh=len(fresh))
+        self._complete(current.inbound, sender.node_id)
+        return self._push_reply(sender, fresh, digest_hash)
+
+    # What came of calls
+
+    def on_pull_reply(self, call: Call, sender: Origin, address: str, reply: PullReply, now: float) -> None:
+        """The outcome of a comparison."""
+        self._answer(call, sender, address)
+        if call.round is not None:
+            self._compared(call.round, sender, reply, now)
+
+    def begin_delta(self, call: Call, sender: Origin, address: str, header: Delta) -> None:
+        """The first chunk of a fetch has come; `header` has no records.
+
+        Raises:
+            RemoteError: the delta does not fit what was asked.
+        """
+        self._answer(call, sender, address)
+        self._deltas[call] = InboundDelta(self.store, header)
+
+    def merge_chunk(self, call: Call, records: list[Record], now: float, *, superseded: bool = False) -> None:
+        """Merge one chunk of a fetch.
+
+        Raises:
+            RemoteError: the chunk is poisonous; nothing of it was merged. End the call with `on_failure`.
+        """
+        fresh = self._deltas[call].merge(records, now, synced=self._synced, superseded=superseded)
+        self._merged(records, fresh, call.peer.node_id or "", rumor=False)
+
+    def end_delta(self, call: Call, now: float) -> None:
+        """The last chunk of a fetch has been merged."""
+        inbound = self._deltas.pop(call)
+        self._complete(inbound, call.peer.node_id or call.peer.address)
+        if self._fetching is call.round:
+            self._fetching = None
+        if call.round is not None:
+            self._send(call.round, inbound.header.snapshot, now, repaired=inbound.header.repair)
+
+    def on_push_reply(self, call: Call, sender: Origin, address: str, reply: PushReply, now: float) -> None:
+        """The outcome of a push: all its chunks have been taken."""
+        self._answer(call, sender, address)
+        request = call.request
+        if self._leave_record is not None and isinstance(request, PushRequest):
+            if any(record is self._leave_record for record in request.records):
+                self.leave_acks.add(sender.node_id)
+        if call.round is not None:
+            if isinstance(request, PushRequest) and request.delta is not None:
+                self._end_round(call.round, sender.node_id, now)
+            else:
+                self._compared(call.round, sender, reply, now)
+
+    def on_failure(self, call: Call, error: str, now: float, *, answered: bool = False) -> None:
+        """A call was not answered, or refused (`answered`), or its delta broke off. What was merged stays."""
+        self._deltas.pop(call, None)
+        if not answered:
+            self.membership.failed(call.peer)
+        if call.round is None:
+            if not answered:
+                self._redirect(call)
+            return
+        if self._fetching is call.round:
+            self._fetching = None
+        self._rounds.pop(call.round.peer.address, None)
+        self.counters.rounds_failed += 1
+        self._notice("round failed", "debug", peer=call.peer.node_id or call.peer.address, error=error)
+
+    # Digest
+
+    def digest(self) -> tuple[Digest, int]:
+        """The store's digest and its hash, made once for each version of the store."""
+        if self._digest is None or self._digest[0] != self.store.version:
+            digest = self.store.digest()
+            self._digest = (self.store.version, digest, digest.hash())
+        return self._digest[1], self._digest[2]
+
+    # Writing
+
+    def _check_writable(self) -> None:
+        if self.leaving:
+            raise NotReadyError("the node is leaving and takes no writes; ask another node", reason=Reason.STOPPING)
+        if not self.ready:
+            raise NotReadyError("the node has not synced with its cluster yet; retry shortly, or ask another node")
+
+    def _check_room(self, more: int) -> None:
+        limit = self.settings.limits.max_records
+        held = self.store.live + self.store.tombstones
+        if more and held + more > limit:
+            raise LimitError(
+                f"the node holds {held} records, and max_records is {limit}; delete something and wait until its "
+                "tombstones are purged, or raise the limit"
+            )
+
+    def _write(self, kind: Kind, slot: object, content: object, now: float) -> Record:
+        record = self.store.write(kind, slot, content, now)
+        self._spread([record], None)
+        self._push_rumors(now)
+        return record
+
+    def _announce(self, member: Member, now: float) -> Record:
+        member = member._replace(incarnation=self.membership.incarnation())
+        record = self.store.write(Kind.MEMBER, self.store.origin.node_id, member, now)
+        self._spread([record], None)
+        return record
+
+    # Rumors
+
+    def _spread(self, records: list[Record], source: str | None) -> None:
+        self._rumors.add(records, source)
+        if self.settings.strategy is Strategy.PUSH:
+            self._recent = [*self._recent, *records][-MAX_RECENT:]
+
+    def _push_rumors(self, now: float) -> None:
+        due = self._rumors.deadline()
+        if due is None or now < due:
+            return
+        peers = [peer.node_id for peer in self.membership.reachable_peers()]
+        for node_id, records in self._rumors.take(now, peers).items():
+            self._call(node_id, PushRequest(records=records))
+
+    def _redirect(self, call: Call) -> None:
+        """Give rumors whose push failed to the next on the ring, so that one dead node does not cut it."""
+        if isinstance(call.request, PushRequest) and call.peer.node_id is not None:
+            if any(record is self._leave_record for record in call.request.records):
+                return
+            self._rumors.add(call.request.records, call.peer.node_id)
+
+    def _merged(self, records: list[Record], fresh: list[Record], sender: str, *, rumor: bool) -> None:
+        """Count what was merged, and pass it on: all of a rumor, of a delta the members, so that joins are quick."""
+        self.counters.records_merged += len(fresh)
+        self.counters.records_ignored += len(records) - len(fresh)
+        if not rumor:
+            fresh = [record for record in fresh if record.kind is Kind.MEMBER] if self._synced else []
+        if fresh:
+            self._spread(fresh, sender)
+
+    def _push_reply(self, sender: Origin, fresh: list[Record], digest_hash: int | None) -> PushReply:
+        reply = PushReply(fresh=len(fresh))
+        if digest_hash is not None:
+            digest, own_hash = self.digest()
+            reply.agreed = digest_hash == own_hash
+            if reply.agreed:
+                self._agreed(sender)
+            else:
+                reply.digest = digest
+        return reply
+
+    # Rounds
+
+    def _start_rounds(self, now: float) -> None:
+        reachable = self.membership.reachable_peers()
+        if reachable:
+            self._start_round(self.membership.peer(self._selector.select(reachable).node_id), now)
+        dead = revive(self.membership.unreachable_peers(), len(reachable), self._rng)
+        if dead is not None:
+            self._start_round(self.membership.peer(dead), now)
+        seeds = self.membership.unreached_seeds()
+        if seeds and self.ready:
+            self._start_round(Peer(self._rng.choice(seeds)), now)
+        elif seeds:
+            for seed in seeds:
+                self._start_round(Peer(seed), now)
+
+    def _start_round(self, peer: Peer | None, now: float) -> None:
+        if peer is None or peer.address in self._rounds:
+            return
+        strategy = self.settings.strategy if self.ready else Strategy.PUSH_PULL
+        current = Round(peer, strategy.fetches, strategy.sends)
+        self._rounds[peer.address] = current
+        self.counters.rounds += 1
+        digest_hash = None if self.store.purge_blocked else self.digest()[1]
+        if strategy.fetches:
+            self._effects.append(Call(peer, PullRequest(digest_hash=digest_hash), current))
+        else:
+            recent, self._recent = self._recent, []
+            self._effects.append(Call(peer, PushRequest(records=recent, digest_hash=self.digest()[1]), current))
+
+    def _compared(self, current: Round, sender: Origin, reply: PullReply | PushReply, now: float) -> None:
+        if sender.node_id == self.store.origin.node_id:  # a seed's name led back to us
+            self._rounds.pop(current.peer.address, None)
+            return
+        theirs = reply.digest
+        if theirs is None:
+            if reply.agreed:
+                self.counters.rounds_agreed += 1
+                self._agreed(sender)
+                self._sync_done(sender.node_id)
+            self._end_round(current, sender.node_id, now)
+            return
+        ours = self.digest()[0]
+        verdict = compare(ours, theirs)
+        if not verdict.we_lack:
+            self.store.learn_context(theirs.context)
+            self._sync_done(sender.node_id)
+        if verdict.diverged:
+            self._heal(sender.node_id, ours, theirs)
+        fetch = (verdict.we_lack and current.fetches) or verdict.diverged
+        if fetch and self._fetching is None:
+            self._fetching = current
+            self._effects.append(Call(current.peer, PullRequest(digest=ours, repair=verdict.diverged), current))
+        elif verdict.they_lack:
+            self._send(current, theirs, now)
+        else:
+            self._end_round(current, sender.node_id, now)
+
+    def _send(self, current: Round, theirs: Digest, now: float, *, repaired: bool = False) -> None:
+        """After a comparison or a fetch: push what the peer lacks, if the strategy sends; after a repair, always."""
+        verdict = compare(self.digest()[0], theirs)
+        repair = repaired and verdict.diverged
+        if repair or (current.sends and verdict.they_lack):
+            delta = self.store.delta(theirs, repair=repair)
+            self._effects.append(Call(current.peer, PushRequest(delta=delta), current))
+        else:
+            self._end_round(current, current.peer.node_id or current.peer.address, now)
+
+    def _end_round(self, current: Round, name: str, now: float) -> None:
+        self._rounds.pop(current.peer.address, None)
+        self.last_round = (now, name)
+
+    def _heal(self, node_id: str, ours: Digest, theirs: Digest) -> None:
+        self.counters.backstop_heals += 1
+        self._notice(
+            "fingerprints differ at equal coverage; exchanging everything",
+            "warning",
+            peer=node_id,
+            ours=f"{ours.fingerprint:016x}",
+            theirs=f"{theirs.fingerprint:016x}",
+        )
+
+    def _complete(self, inbound: InboundDelta, name: str) -> None:
+        inbound.complete()
+        if inbound.header.full:
+            self.counters.full_syncs += 1
+            self._notice("full sync", "info", peer=name, merged=inbound.merged, dropped=inbound.dropped)
+        self._sync_done(name)
+
+    def _sync_done(self, name: str) -> None:
+        self._synced = True
+        if not self.ready:
+            self._become_ready(f"synced with {name}")
+
+    def _agreed(self, peer: Origin) -> None:
+        """Equal hashes: our coverage includes all that the peer covers, so its own last write is settled."""
+        sequence = self.store.coverage.sequence(peer)
+        if sequence:
+            self.store.learn_context({peer: sequence})
+
+    def _become_ready(self, why: str) -> None:
+        self.ready = True
+        self._notice("ready", "info", why=why)
+
+    def _expire(self, now: float) -> None:
+        for name, transfer in list(self._transfers.items()):
+            if now - transfer.touched > TRANSFER_TIMEOUT:
+                del self._transfers[name]
+
+    # Peers
+
+    def _heard(self, sender: Origin, address: str) -> None:
+        self.membership.heard(sender, address)
+
+    def _answer(self, call: Call, sender: Origin, address: str) -> None:
+        self._answered = self._answered or sender.node_id != self.store.origin.node_id
+        self.membership.heard(sender, address, called=call.peer.address)
+
+    def _call(self, node_id: str, request: PushRequest) -> None:
+        peer = self.membership.peer(node_id)
+        if peer is not None:
+            self._effects.append(Call(peer, request))
+
+    def _notice(self, event: str, level: str, **facts: object) -> None:
+        self._effects.append(Notice(event, level, dict(facts)))

@@ -1,0 +1,501 @@
+"""Where protobuf meets the core: every message is translated here, checked once, and nowhere else.
+
+Touching a protobuf field costs more than parsing it, so each is read once, and records of one kind come in one flat
+list. What a peer sent wrong raises RemoteError, what a client sent wrong LocalError; each names the field by path.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xxhash import xxh3_64_digest
+
+from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.limits import MAX_WIRE_KEY_BYTES, is_name
+from gossip_grpc.core.records import Kind, Member, Origin, Record, Value
+from gossip_grpc.core.sync import Delta, Digest, layers
+from gossip_grpc.errors import LocalError, Reason, RemoteError
+from gossip_grpc.gen.gossip.v1 import common_pb2, kv_pb2, peer_pb2
+
+PROTOCOL = 1
+"""Version of the peer protocol. Nodes of different versions refuse each other."""
+
+MAX_MESSAGE_BYTES = 4 << 20
+"""Largest message sent or taken."""
+
+MAX_RANGES = 20_000
+"""Ranges that a digest names at most. Those left out are understated: the peer sends some records once more."""
+
+_RECORD_OVERHEAD = 48
+"""Bytes a record takes on the wire beside key and content, at most, when none of its integers is absurd."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """One decoded message of a delta."""
+
+    header: Delta | None = None
+    records: list[Record] = field(default_factory=list)
+    superseded: bool = False
+    complete: bool = False
+
+
+# Senders
+
+
+def encode_sender(cluster: str, origin: Origin, address: str) -> peer_pb2.Sender:
+    """Who we are, for every message to a peer."""
+    return peer_pb2.Sender(
+        cluster=cluster, protocol=PROTOCOL, node_id=origin.node_id, generation=origin.generation, address=address
+    )
+
+
+def decode_sender(sender: peer_pb2.Sender, cluster: str) -> tuple[Origin, str]:
+    """Who speaks and where it is reached; refuses strangers before anything else is looked at."""
+    if sender.cluster != cluster:
+        raise RemoteError(
+            f"sender.cluster is {sender.cluster[:128]!r}, this node belongs to {cluster!r}; nothing was exchanged",
+            reason=Reason.FOREIGN_CLUSTER,
+            field="sender.cluster",
+        )
+    if sender.protocol != PROTOCOL:
+        raise RemoteError(
+            f"sender.protocol is {sender.protocol}, this node speaks {PROTOCOL}; run versions of gossip-grpc that "
+            "speak the same",
+            reason=Reason.INCOMPATIBLE_PROTOCOL,
+            field="sender.protocol",
+        )
+    origin = _decode_origin(sender, "sender")
+    address = sender.address
+    if len(address) > 300 or ":" not in address:
+        raise _malformed("sender.address", "HOST:PORT", address[:60])
+    return origin, address
+
+
+# Digests
+
+
+def encode_digest(digest: Digest) -> peer_pb2.Digest:
+    """A digest, its ranges cut to `MAX_RANGES` (claiming less than is covered is always safe)."""
+    left = MAX_RANGES
+    origins = []
+    coverage = digest.coverage
+    for origin in sorted(coverage.origins() | digest.floor.keys()):
+        ranges = coverage.above(origin)[:left]
+        left -= len(ranges)
+        origins.append(
+            peer_pb2.OriginDigest(
+                origin=_encode_origin(origin),
+                sequence=coverage.sequence(origin),
+                above=[common_pb2.SequenceRange(first=first, last=last) for first, last in ranges],
+                floor=digest.floor.get(origin, 0),
+                context=digest.context.get(origin, 0),
+            )
+        )
+    return peer_pb2.Digest(origins=origins, fingerprint=digest.fingerprint)
+
+
+def decode_digest(message: peer_pb2.Digest, path: str = "digest") -> Digest:
+    """A peer's digest."""
+    vector: dict[Origin, int] = {}
+    above: dict[Origin, list[tuple[int, int]]] = {}
+    floor: dict[Origin, int] = {}
+    context: dict[Origin, int] = {}
+    for index, entry in enumerate(message.origins):
+        here = f"{path}.origins[{index}]"
+        origin = _decode_origin(entry.origin, f"{here}.origin")
+        if origin in vector or origin in above:
+            raise _malformed(f"{here}.origin", "each origin once", str(origin))
+        sequence = last = entry.sequence
+        if sequence:
+            vector[origin] = sequence
+        ranges = []
+        for part in entry.above:
+            if part.first <= last + 1 or part.last < part.first:
+                raise _malformed(f"{here}.above", "ranges in order, apart from each other", f"{part.first}-{part.last}")
+            last = part.last
+            ranges.append((part.first, last))
+        if ranges:
+            above[origin] = ranges
+        for name, value, known in (("floor", entry.floor, floor), ("context", entry.context, context)):
+            if value > sequence:
+                raise _malformed(f"{here}.{name}", f"at most the sequence, {sequence}", str(value))
+            if value:
+                known[origin] = value
+    return Digest(Coverage(vector, above), floor, context, message.fingerprint)
+
+
+# Deltas
+
+
+def encode_delta(delta: Delta, chunk_bytes: int) -> Iterator[peer_pb2.Delta]:
+    """A complete delta in chunks of about `chunk_bytes`: at least one, the first with the header."""
+    header = peer_pb2.DeltaHeader(
+        base=encode_digest(Digest(coverage=delta.base.coverage)),
+        snapshot=encode_digest(delta.snapshot),
+        full=delta.full,
+        repair=delta.repair,
+    )
+    last = None
+    parts = [(delta.records, False), *((layer, True) for layer in layers(delta.superseded))]
+    for records, superseded in parts:
+        for chunk in encode_records(records, chunk_bytes):
+            chunk.superseded = superseded
+            if last is not None:
+                yield last
+            else:
+                chunk.header.CopyFrom(header)
+            last = chunk
+    if last is None:
+        last = peer_pb2.Delta(header=header)
+    last.complete = True
+    yield last
+
+
+def encode_records(records: Iterable[Record], chunk_bytes: int) -> Iterator[peer_pb2.Delta]:
+    """Records, in order, in chunks of about `chunk_bytes`. A record is never split."""
+    chunk = _Encoder()
+    for record in records:
+        if chunk.add(record) >= chunk_bytes:
+            yield chunk.message
+            chunk = _Encoder()
+    if chunk.size:
+        yield chunk.message
+
+
+class _Encoder:
+    """Builds one chunk: the table of origins and the records by kind."""
+
+    def __init__(self) -> None:
+        self.message = peer_pb2.Delta()
+        self.size = 0
+        self._table: dict[Origin, int] = {}
+
+    def add(self, record: Record) -> int:
+        """Add a record; returns the chunk's size so far, estimated in bytes."""
+        _ENCODERS[record.kind](self, record, self.origin(record.origin))
+        return self.size
+
+    def origin(self, origin: Origin) -> int:
+        """The index of an origin in the table."""
+        index = self._table.get(origin)
+        if index is None:
+            index = self._table[origin] = len(self._table)
+            self.message.origins.append(_encode_origin(origin))
+            self.size += len(origin.node_id) + _RECORD_OVERHEAD
+        return index
+
+    def register(self, record: Record, origin: int) -> None:
+        key: Any = record.slot
+        content = record.content
+        self.size += _size(key) + (_size(content) if content else 0) + _RECORD_OVERHEAD
+        add = self.message.registers.add
+        if isinstance(content, str):
+            add(origin=origin, sequence=record.sequence, clock=record.clock, key=key, text=content)
+        elif content is None:
+            add(origin=origin, sequence=record.sequence, clock=record.clock, key=key, deleted=True)
+        else:
+            add(origin=origin, sequence=record.sequence, clock=record.clock, key=key, data=content)
+
+    def counter_share(self, record: Record, origin: int) -> None:
+        key, _ = record.slot  # type: ignore[misc]  # each kind knows its slot
+        added, subtracted = record.content
+        self.size += _size(key) + _RECORD_OVERHEAD
+        self.message.counter_shares.add(
+            origin=origin, sequence=record.sequence, clock=record.clock, key=key, added=added, subtracted=subtracted
+        )
+
+    def counter_reset(self, record: Record, origin: int) -> None:
+        key, share_origin = record.slot  # type: ignore[misc]  # each kind knows its slot
+        added, subtracted = record.content
+        self.size += _size(key) + _RECORD_OVERHEAD
+        self.message.counter_resets.add(
+            origin=origin,
+            sequence=record.sequence,
+            clock=record.clock,
+            key=key,
+            share_origin=self.origin(share_origin),
+            added=added,
+            subtracted=subtracted,
+        )
+
+    def set_element(self, record: Record, origin: int) -> None:
+        key, element, add_origin = record.slot  # type: ignore[misc]  # each kind knows its slot
+        add_sequence, removed = record.content
+        self.size += _size(key) + _size(element) + _RECORD_OVERHEAD
+        message = self.message.set_elements.add(
+            origin=origin, sequence=record.sequence, clock=record.clock, key=key
+        )
+        if isinstance(element, str):
+            message.text = element
+        else:
+            message.data = element
+        if removed:
+            message.add_origin = self.origin(add_origin)
+            message.add_sequence = add_sequence
+
+    def member(self, record: Record, origin: int) -> None:
+        member: Member = record.content
+        self.size += 256 + sum(_size(key) + _size(value) + 8 for key, value in member.tags.items())
+        self.message.members.add(
+            origin=origin,
+            sequence=record.sequence,
+            clock=record.clock,
+            incarnation=member.incarnation,
+            peer_address=member.peer_address,
+            client_address=member.client_address,
+            zone=member.zone,
+            tags=dict(member.tags),
+            version=member.version,
+            left=member.left,
+        )
+
+
+_ENCODERS = {
+    Kind.REGISTER: _Encoder.register,
+    Kind.COUNTER_SHARE: _Encoder.counter_share,
+    Kind.COUNTER_RESET: _Encoder.counter_reset,
+    Kind.SET_ELEMENT: _Encoder.set_element,
+    Kind.MEMBER: _Encoder.member,
+}
+
+
+def decode_delta(message: peer_pb2.Delta, path: str = "delta") -> Chunk:
+    """One chunk of a delta, checked: indices, dots, clocks above 0, keys, contents, and no slot twice."""
+    header = None
+    if message.HasField("header"):
+        sent = message.header
+        header = Delta(
+            decode_digest(sent.base, f"{path}.header.base"),
+            decode_digest(sent.snapshot, f"{path}.header.snapshot"),
+            full=sent.full,
+            repair=sent.repair,
+        )
+    origins = [_decode_origin(origin, f"{path}.origins[{i}]") for i, origin in enumerate(message.origins)]
+    records: list[Record] = []
+    for name, decode in _DECODERS.items():
+        found = decode(getattr(message, name), origins, f"{path}.{name}")
+        if found:
+            if len({record.slot for record in found}) < len(found):
+                raise _malformed(f"{path}.{name}", "each slot once", "a slot twice")
+            records += found
+    return Chunk(header, records, message.superseded, message.complete)
+
+
+def _decode_registers(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
+    records = []
+    append = records.append
+    known = len(origins)
+    kind = Kind.REGISTER
+    content: Value | None
+    for message in messages:  # the hot path of bulk syncs: every field read once
+        origin = message.origin
+        sequence = message.sequence
+        clock = message.clock
+        key = message.key
+        content = message.text
+        if not content:
+            content = _register_content(message, f"{path}[{len(records)}]")
+        if origin >= known or not sequence or not clock or not key or len(key) > MAX_WIRE_KEY_BYTES:
+            _check_dot(message, known, f"{path}[{len(records)}]")
+        append(Record(kind, key, origins[origin], sequence, clock, content))
+    return records
+
+
+def _register_content(message: Any, path: str) -> Value | None:
+    kind = message.WhichOneof("content")
+    if kind == "data":
+        data: bytes = message.data
+        return data
+    if kind == "text":
+        return ""
+    if kind == "deleted" and message.deleted:
+        return None
+    raise _malformed(f"{path}.content", "one of text, data, deleted = true", "none of them")
+
+
+def _decode_shares(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
+    records = []
+    for index, message in enumerate(messages):
+        key = _check_dot(message, len(origins), f"{path}[{index}]")
+        origin = origins[message.origin]
+        share = (message.added, message.subtracted)
+        records.append(Record(Kind.COUNTER_SHARE, (key, origin), origin, message.sequence, message.clock, share))
+    return records
+
+
+def _decode_resets(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
+    records = []
+    for index, message in enumerate(messages):
+        key = _check_dot(message, len(origins), f"{path}[{index}]")
+        about = message.share_origin
+        if about >= len(origins):
+            raise _outside(f"{path}[{index}].share_origin", about, len(origins))
+        slot = (key, origins[about])
+        seen = (message.added, message.subtracted)
+        records.append(
+            Record(Kind.COUNTER_RESET, slot, origins[message.origin], message.sequence, message.clock, seen)
+        )
+    return records
+
+
+def _decode_elements(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
+    records = []
+    for index, message in enumerate(messages):
+        here = f"{path}[{index}]"
+        key = _check_dot(message, len(origins), here)
+        kind = message.WhichOneof("element")
+        element = getattr(message, kind) if kind else None
+        if not element:
+            raise _malformed(f"{here}.element", "one of text, data, not empty", "none")
+        origin = origins[message.origin]
+        if message.HasField("add_origin"):
+            if message.add_origin >= len(origins):
+                raise _outside(f"{here}.add_origin", message.add_origin, len(origins))
+            if not message.add_sequence:
+                raise _malformed(f"{here}.add_sequence", "from 1 in a removal", "0")
+            slot = (key, element, origins[message.add_origin])
+            content = (message.add_sequence, True)
+        else:
+            slot = (key, element, origin)
+            content = (message.sequence, False)
+        records.append(Record(Kind.SET_ELEMENT, slot, origin, message.sequence, message.clock, content))
+    return records
+
+
+def _decode_members(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
+    records = []
+    for index, message in enumerate(messages):
+        here = f"{path}[{index}]"
+        _check_dot(message, len(origins), here, keyed=False)
+        if not message.incarnation:
+            raise _malformed(f"{here}.incarnation", "from 1", "0")
+        if ":" not in message.peer_address:
+            raise _malformed(f"{here}.peer_address", "HOST:PORT", message.peer_address[:60])
+        member = Member(
+            message.incarnation,
+            message.peer_address,
+            message.client_address,
+            message.zone,
+            dict(message.tags),
+            message.version,
+            message.left,
+        )
+        origin = origins[message.origin]
+        records.append(Record(Kind.MEMBER, origin.node_id, origin, message.sequence, message.clock, member))
+    return records
+
+
+_DECODERS = {
+    "members": _decode_members,
+    "registers": _decode_registers,
+    "counter_shares": _decode_shares,
+    "counter_resets": _decode_resets,
+    "set_elements": _decode_elements,
+}
+
+
+def _check_dot(message: Any, known: int, path: str, *, keyed: bool = True) -> str:
+    """Check what every record has; returns the key."""
+    if message.origin >= known:
+        raise _outside(f"{path}.origin", message.origin, known)
+    if not message.sequence:
+        raise _malformed(f"{path}.sequence", "from 1", "0")
+    if not message.clock:
+        raise _malformed(f"{path}.clock", "from 1", "0")
+    if not keyed:
+        return ""
+    key: str = message.key
+    if not key or len(key) > MAX_WIRE_KEY_BYTES:
+        raise _malformed(f"{path}.key", f"1 to {MAX_WIRE_KEY_BYTES} bytes", f"{len(key)} characters")
+    return key
+
+
+# The API
+
+
+def decode_value(message: common_pb2.Value, path: str = "value") -> Value:
+    """A client's value."""
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        raise LocalError(f"{path} is not set; give text or data", field=path)
+    return message.text if kind == "text" else message.data
+
+
+def encode_value(value: Value) -> common_pb2.Value:
+    """A value for a client."""
+    return common_pb2.Value(text=value) if isinstance(value, str) else common_pb2.Value(data=value)
+
+
+def encode_dot(record: Record) -> common_pb2.Dot:
+    """The write that a record comes from."""
+    return common_pb2.Dot(origin=_encode_origin(record.origin), sequence=record.sequence)
+
+
+def encode_session(records: Sequence[Record], clock: int) -> common_pb2.Session:
+    """The token of a write; `clock` is the node's."""
+    return common_pb2.Session(clock=clock, dots=[encode_dot(record) for record in records])
+
+
+def encode_entry(record: Record) -> kv_pb2.Entry:
+    """A live register."""
+    return kv_pb2.Entry(
+        key=str(record.slot), value=encode_value(record.content), dot=encode_dot(record), clock=record.clock
+    )
+
+
+def encode_origin(origin: Origin) -> common_pb2.Origin:
+    """An origin."""
+    return _encode_origin(origin)
+
+
+def encode_page_token(scope: str, last: bytes) -> str:
+    """Where a page ended, bound to its listing by a checksum: a token is good for the listing it came from only."""
+    return base64.urlsafe_b64encode(xxh3_64_digest(scope.encode() + b"\0" + last) + last).decode().rstrip("=")
+
+
+def decode_page_token(scope: str, token: str) -> bytes | None:
+    """Where the page before ended; None for the first page."""
+    if not token:
+        return None
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        raw = b""
+    last = raw[8:]
+    if len(raw) < 8 or xxh3_64_digest(scope.encode() + b"\0" + last) != raw[:8]:
+        raise LocalError(
+            "page_token is not one of this listing; use next_page_token of the page before, with the same request",
+            field="page_token",
+        )
+    return last
+
+
+# Parts
+
+
+def _encode_origin(origin: Origin) -> common_pb2.Origin:
+    return common_pb2.Origin(node_id=origin.node_id, generation=origin.generation)
+
+
+def _decode_origin(message: Any, path: str) -> Origin:
+    node_id = message.node_id
+    if not is_name(node_id):
+        raise _malformed(f"{path}.node_id", "1 to 128 characters of A-Za-z0-9._-", node_id[:60])
+    return Origin(node_id, message.generation)
+
+
+def _size(value: Value) -> int:
+    return len(value) if isinstance(value, bytes) or value.isascii() else len(value.encode())
+
+
+def _malformed(path: str, allowed: str, given: str) -> RemoteError:
+    return RemoteError(f"{path} must be {allowed}; it is {given!r}", field=path)
+
+
+def _outside(path: str, index: int, known: int) -> RemoteError:
+    return RemoteError(f"{path} is {index}, outside its table of {known} origins", field=path)
