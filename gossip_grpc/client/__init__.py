@@ -1,0 +1,65 @@
+"""What users of the library call: the clients of a node, their results and their errors.
+
+    from gossip_grpc.client import AsyncClient, Client
+
+    with Client("127.0.0.1:7947") as client:
+        client.kv.put("greeting", "hello")
+        print(client.kv.get("greeting").value)
+
+    async with AsyncClient() as client:
+        await client.counter.add("hits", 1)
+        async for entry in client.kv.list("user/"):
+            print(entry.key, entry.value)
+
+Both have the same verbs, results and errors, because both execute the one table of calls in `verbs.py`. The client
+knows nothing of the node's inside: it stands on the schema and the errors alone.
+"""
+
+from gossip_grpc.client.clients import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, AsyncClient, Client
+from gossip_grpc.client.results import (
+    Counter,
+    Deletion,
+    Dot,
+    Entry,
+    GossipCounters,
+    Member,
+    MemberStatus,
+    Origin,
+    Session,
+    SetSummary,
+    Status,
+    Value,
+)
+from gossip_grpc.errors import (
+    DeadlineError,
+    GossipError,
+    InvalidArgumentError,
+    KeyNotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "DEFAULT_TIMEOUT",
+    "AsyncClient",
+    "Client",
+    "Counter",
+    "DeadlineError",
+    "Deletion",
+    "Dot",
+    "Entry",
+    "GossipCounters",
+    "GossipError",
+    "InvalidArgumentError",
+    "KeyNotFoundError",
+    "Member",
+    "MemberStatus",
+    "Origin",
+    "ResourceExhaustedError",
+    "Session",
+    "SetSummary",
+    "Status",
+    "UnavailableError",
+    "Value",
+]

@@ -1,0 +1,324 @@
+"""The two clients: each executes the table of calls in its own way, and neither knows more of it than that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
+
+import grpc
+
+from gossip_grpc.client import verbs
+from gossip_grpc.client.failures import error_of
+from gossip_grpc.client.verbs import Call, Listing, Stubs
+from gossip_grpc.errors import GossipError, InvalidArgumentError, Reason
+
+DEFAULT_ADDRESS = "127.0.0.1:7947"
+DEFAULT_TIMEOUT = 5.0
+
+_OPTIONS = (
+    # A node is asked directly: a proxy of the environment is meant for the web.
+    ("grpc.enable_http_proxy", 0),
+    # gRPC's defaults let a client wait for up to two minutes after a node is back.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A node bounds what it answers with (pages of 1 MiB, or one value of whatever size it is configured to take).
+    ("grpc.max_receive_message_length", -1),
+)
+# HOST:PORT, [IPv6]:PORT, or a target of gRPC with its scheme, such as unix:/run/node.sock or dns:///name:7947.
+# gRPC would take a name alone too, and ask port 443.
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d+)|(?:unix|dns|ipv4|ipv6|xds):\S+")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+# --- how a verb of the table becomes a method ---
+
+
+class _Runs(Protocol):
+    def run(self, call: Call[T], /) -> T: ...
+
+
+class _RunsAsync(Protocol):
+    async def run(self, call: Call[T], /) -> T: ...
+
+
+def _blocking(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_Runs, P], T]:
+    @_method_of(verb)
+    def method(self: _Runs, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.run(verb(*args, **kwargs))
+
+    return method
+
+
+def _awaiting(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_RunsAsync, P], Awaitable[T]]:
+    @_method_of(verb)
+    async def method(self: _RunsAsync, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.run(verb(*args, **kwargs))
+
+    return method
+
+
+def _iterating(verb: Callable[P, Listing[T]]) -> Callable[Concatenate[_Runs, P], Iterator[T]]:
+    @_method_of(verb)
+    def method(self: _Runs, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        # The verb here, the pages in the generator: wrong arguments raise at the call, not at the first item.
+        return _pages(self, verb(*args, **kwargs))
+
+    return method
+
+
+def _iterating_async(verb: Callable[P, Listing[T]]) -> Callable[Concatenate[_RunsAsync, P], AsyncIterator[T]]:
+    @_method_of(verb)
+    def method(self: _RunsAsync, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        return _pages_async(self, verb(*args, **kwargs))
+
+    return method
+
+
+def _gathering(verb: Callable[P, Listing[T]], into: Callable[[Iterable[T]], R]) -> Callable[Concatenate[_Runs, P], R]:
+    @_method_of(verb)
+    def method(self: _Runs, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return into(_pages(self, verb(*args, **kwargs)))
+
+    return method
+
+
+def _gathering_async(
+    verb: Callable[P, Listing[T]], into: Callable[[Iterable[T]], R]
+) -> Callable[Concatenate[_RunsAsync, P], Awaitable[R]]:
+    @_method_of(verb)
+    async def method(self: _RunsAsync, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return into([item async for item in _pages_async(self, verb(*args, **kwargs))])
+
+    return method
+
+
+def _pages(runner: _Runs, listing: Listing[T]) -> Iterator[T]:
+    token = ""
+    while True:
+        items, token = runner.run(listing(token))
+        yield from items
+        if not token:
+            return
+
+
+async def _pages_async(runner: _RunsAsync, listing: Listing[T]) -> AsyncIterator[T]:
+    token = ""
+    while True:
+        items, token = await runner.run(listing(token))
+        for item in items:
+            yield item
+        if not token:
+            return
+
+
+def _method_of(verb: Callable[..., Any]) -> Callable[[T], T]:
+    """Gives a method the documentation and the parameters of its verb, for help() and editors."""
+
+    def dress(method: T) -> T:
+        dressed: Any = wraps(verb)(cast("Any", method))
+        own = [Parameter("self", Parameter.POSITIONAL_ONLY), *signature(verb).parameters.values()]
+        dressed.__signature__ = Signature(own)
+        return cast("T", dressed)
+
+    return dress
+
+
+# --- the groups of verbs ---
+
+
+class _Group:
+    def __init__(self, runner: _Runs) -> None:
+        self.run = runner.run
+
+
+class KeyValue(_Group):
+    """Registers: one value a key."""
+
+    get = _blocking(verbs.get_entry)
+    put = _blocking(verbs.put_entry)
+    delete = _blocking(verbs.delete_entry)
+    list = _iterating(verbs.list_entries)
+
+
+class Counters(_Group):
+    """Counters that every node adds to."""
+
+    get = _blocking(verbs.get_counter)
+    add = _blocking(verbs.add_to_counter)
+    reset = _blocking(verbs.reset_counter)
+    list = _iterating(verbs.list_counters)
+
+
+class Sets(_Group):
+    """Sets in which an addition wins over a concurrent removal."""
+
+    get = _gathering(verbs.list_elements, set)
+    add = _blocking(verbs.add_elements)
+    remove = _blocking(verbs.remove_elements)
+    list = _iterating(verbs.list_sets)
+
+
+class _AsyncGroup:
+    def __init__(self, runner: _RunsAsync) -> None:
+        self.run = runner.run
+
+
+class AsyncKeyValue(_AsyncGroup):
+    """Registers: one value a key."""
+
+    get = _awaiting(verbs.get_entry)
+    put = _awaiting(verbs.put_entry)
+    delete = _awaiting(verbs.delete_entry)
+    list = _iterating_async(verbs.list_entries)
+
+
+class AsyncCounters(_AsyncGroup):
+    """Counters that every node adds to."""
+
+    get = _awaiting(verbs.get_counter)
+    add = _awaiting(verbs.add_to_counter)
+    reset = _awaiting(verbs.reset_counter)
+    list = _iterating_async(verbs.list_counters)
+
+
+class AsyncSets(_AsyncGroup):
+    """Sets in which an addition wins over a concurrent removal."""
+
+    get = _gathering_async(verbs.list_elements, set)
+    add = _awaiting(verbs.add_elements)
+    remove = _awaiting(verbs.remove_elements)
+    list = _iterating_async(verbs.list_sets)
+
+
+# --- the clients ---
+
+
+class Client:
+    """A blocking client of one node; threads may share it.
+
+    Args:
+        address: HOST:PORT of the node's client listener.
+        timeout: seconds that each call may take; a listing makes one call a page.
+        channel: a ready channel to use instead of one of the client's own. It stays open when the client closes.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        channel: grpc.Channel | None = None,
+    ) -> None:
+        self.address, self.timeout = _check(address, timeout)
+        self._own = grpc.insecure_channel(address, options=_OPTIONS) if channel is None else None
+        self._stubs: Stubs | None = Stubs(channel or cast("grpc.Channel", self._own))
+        self.kv = KeyValue(self)
+        self.counter = Counters(self)
+        self.set = Sets(self)
+
+    status = _blocking(verbs.get_status)
+    members = _gathering(verbs.list_members, list)
+    leave = _blocking(verbs.leave)
+
+    def run(self, call: Call[T], /) -> T:
+        """Executes one call of the table; the methods of the groups come here."""
+        if self._stubs is None:
+            raise _closed()
+        try:
+            response = call.method(self._stubs)(call.request, timeout=self.timeout)
+        except grpc.RpcError as error:
+            raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
+        return call.read(response)
+
+    def close(self) -> None:
+        """Closes the connection. The client cannot be used any more; closing it again does nothing."""
+        self._stubs = None
+        if self._own:
+            self._own.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncClient:
+    """A client of one node for asyncio, with the verbs of `Client`; those that list are async iterators.
+
+    Args:
+        address: HOST:PORT of the node's client listener.
+        timeout: seconds that each call may take; a listing makes one call a page.
+        channel: a ready channel to use instead of one of the client's own. It stays open when the client closes.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        channel: grpc.aio.Channel | None = None,
+    ) -> None:
+        self.address, self.timeout = _check(address, timeout)
+        self._own: grpc.aio.Channel | None = None
+        self._stubs = None if channel is None else Stubs(channel)
+        self._closed = False
+        self.kv = AsyncKeyValue(self)
+        self.counter = AsyncCounters(self)
+        self.set = AsyncSets(self)
+
+    status = _awaiting(verbs.get_status)
+    members = _gathering_async(verbs.list_members, list)
+    leave = _awaiting(verbs.leave)
+
+    async def run(self, call: Call[T], /) -> T:
+        """Executes one call of the table; the methods of the groups come here."""
+        if self._closed:
+            raise _closed()
+        if self._stubs is None:
+            # Only now: a channel belongs to the loop that runs when it is made.
+            self._own = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+            self._stubs = Stubs(self._own)
+        try:
+            response = await call.method(self._stubs)(call.request, timeout=self.timeout)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
+        return call.read(response)
+
+    async def close(self) -> None:
+        """Closes the connection. The client cannot be used any more; closing it again does nothing."""
+        self._closed = True
+        if self._own:
+            await self._own.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _check(address: object, timeout: object) -> tuple[str, float]:
+    found = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+    if not isinstance(address, str) or not found or not 0 < int(found["port"] or 1) < 2**16:
+        problem = f"must be HOST:PORT such as {DEFAULT_ADDRESS}, not {address!r}"
+        raise InvalidArgumentError(f"address {problem}", reason=Reason.INVALID_ARGUMENT, fields={"address": problem})
+    if not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+        problem = f"must be a number of seconds above 0, not {timeout!r}"
+        raise InvalidArgumentError(f"timeout {problem}", reason=Reason.INVALID_ARGUMENT, fields={"timeout": problem})
+    return address, timeout
+
+
+def _closed() -> GossipError:
+    return GossipError("this client is closed; make a new one")

@@ -1,0 +1,160 @@
+"""What calls answer with: plain, immutable values that know nothing of gRPC or protobuf.
+
+The fields are those of the schema, where their meaning is written down in full (`proto/gossip/v1/`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+Value: TypeAlias = str | bytes
+"""Text and bytes are different values: "a" is not b"a"."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """The identity that writes: a node in one of its lives. As text: `node_id/generation`."""
+
+    node_id: str
+    generation: int
+
+    def __str__(self) -> str:
+        return f"{self.node_id}/{self.generation}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Dot:
+    """Names one write for ever: the origin and its count of writes. As text: `node_id/generation:sequence`."""
+
+    origin: Origin
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.origin}:{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a write answers with: its Lamport clock and its dots, oldest first; no dots if it changed nothing."""
+
+    clock: int
+    dots: tuple[Dot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key with its value, and the write (dot, Lamport clock) that put it there."""
+
+    key: str
+    value: Value
+    dot: Dot
+    clock: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a deletion did; true if the node held a value for the key."""
+
+    found: bool
+    session: Session
+
+    def __bool__(self) -> bool:
+        return self.found
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One counter and its value as the node asked knows it."""
+
+    key: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetSummary:
+    """One set in a listing and the number of its elements, at least 1."""
+
+    key: str
+    size: int
+
+
+class MemberStatus(StrEnum):
+    """What a member is to the node asked."""
+
+    UNKNOWN = "unknown"
+    """The node sent a status that this version of the client has no word for."""
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of the cluster, as the node asked sees it."""
+
+    node_id: str
+    generation: int
+    incarnation: int
+    peer_address: str
+    client_address: str
+    zone: str
+    tags: dict[str, str]
+    version: str
+    status: MemberStatus
+    reachable: bool
+    """Whether the node asked could exchange with it at the last attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class GossipCounters:
+    """What the node has done for gossip since it started; each is explained in `cluster.proto`."""
+
+    rounds: int
+    rounds_agreed: int
+    rounds_failed: int
+    pushes_sent: int
+    pushes_received: int
+    pulls_sent: int
+    pulls_received: int
+    bytes_sent: int
+    bytes_received: int
+    records_merged: int
+    records_ignored: int
+    full_syncs: int
+    backstop_heals: int
+    refused: int
+    purged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the node asked is and how it does."""
+
+    node_id: str
+    generation: int
+    cluster: str
+    ready: bool
+    """Whether the node takes writes."""
+    clock: int
+    fingerprint: str
+    """16 hex digits; equal on nodes that agree."""
+    records: int
+    tombstones: int
+    coverage: dict[Origin, int]
+    """Of each origin every write up to this sequence is covered."""
+    coverage_above: dict[Origin, tuple[tuple[int, int], ...]]
+    """Ranges of sequences covered above it, both ends included; only origins that have any."""
+    uptime_seconds: float
+    version: str
+    strategy: str
+    selector: str
+    peer_address: str
+    client_address: str
+    members: int
+    gossip: GossipCounters
+    last_round_seconds: float | None
+    """Seconds since the last round that ended well; None before the first."""
+    last_round_peer: str

@@ -1,0 +1,369 @@
+"""The table of calls: for each verb of the clients its method, how its request is built and its response read.
+
+Nothing here calls anything. A verb checks the types of its arguments and returns a `Call`, or a `Listing` where the
+answer comes in pages; the clients execute them. Rules about values and limits are the node's, which knows its
+configuration; here is only what would not become a request at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from gossip_grpc.client.results import (
+    Counter,
+    Deletion,
+    Dot,
+    Entry,
+    GossipCounters,
+    Member,
+    MemberStatus,
+    Origin,
+    Session,
+    SetSummary,
+    Status,
+    Value,
+)
+from gossip_grpc.errors import InvalidArgumentError, Reason
+from gossip_grpc.gen.gossip.v1 import (
+    cluster_pb2,
+    cluster_pb2_grpc,
+    common_pb2,
+    counter_pb2,
+    counter_pb2_grpc,
+    kv_pb2,
+    kv_pb2_grpc,
+    set_pb2,
+    set_pb2_grpc,
+)
+
+T = TypeVar("T")
+_Request = TypeVar("_Request", bound=Message)
+_Response = TypeVar("_Response")
+
+
+class Stubs:
+    """The generated stubs of one channel, blocking or asyncio's: both have the same methods."""
+
+    def __init__(self, channel: grpc.Channel | grpc.aio.Channel) -> None:
+        self.kv = kv_pb2_grpc.KeyValueServiceStub(channel)
+        self.counter = counter_pb2_grpc.CounterServiceStub(channel)
+        self.set = set_pb2_grpc.SetServiceStub(channel)
+        self.cluster = cluster_pb2_grpc.ClusterServiceStub(channel)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One unary call: which method, with what request, and how its response is read."""
+
+    method: Callable[[Stubs], Callable[..., Any]]
+    request: Message
+    read: Callable[[Any], T]
+
+
+class _Paged(Protocol):
+    next_page_token: str
+
+
+_Page = TypeVar("_Page", bound=_Paged)
+
+Listing: TypeAlias = Callable[[str], Call[tuple[list[T], str]]]
+"""Page token ("" for the first page) -> the call for that page, answered by its items and the next token or ""."""
+
+
+def _call(
+    method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[_Request, _Response]],
+    request: _Request,
+    read: Callable[[_Response], T],
+) -> Call[T]:
+    # A function rather than the class itself: so the type checker ties the three together.
+    return Call(method, request, read)
+
+
+def _listing(
+    method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[_Request, _Page]],
+    request: Callable[[str], _Request],
+    read: Callable[[_Page], Iterable[T]],
+) -> Listing[T]:
+    def page(token: str) -> Call[tuple[list[T], str]]:
+        return _call(method, request(token), lambda response: (list(read(response)), response.next_page_token))
+
+    return page
+
+
+# --- registers ---
+
+
+def get_entry(key: str) -> Call[Entry]:
+    """Reads one key. KeyNotFoundError if the node holds no value for it."""
+    return _call(
+        lambda stubs: stubs.kv.Get,
+        kv_pb2.KeyValueServiceGetRequest(key=_text("key", key)),
+        lambda response: _read_entry(response.entry),
+    )
+
+
+def put_entry(key: str, value: Value) -> Call[Session]:
+    """Writes one key. UnavailableError until the node has synced once with its cluster."""
+    return _call(
+        lambda stubs: stubs.kv.Put,
+        kv_pb2.KeyValueServicePutRequest(key=_text("key", key), value=_value("value", value)),
+        lambda response: _read_session(response.session),
+    )
+
+
+def delete_entry(key: str) -> Call[Deletion]:
+    """Deletes one key everywhere. The answer is false if the node held no value for it; that is no error."""
+    return _call(
+        lambda stubs: stubs.kv.Delete,
+        kv_pb2.KeyValueServiceDeleteRequest(key=_text("key", key)),
+        lambda response: Deletion(response.found, _read_session(response.session)),
+    )
+
+
+def list_entries(prefix: str = "", page_size: int = 0) -> Listing[Entry]:
+    """Iterates over the entries whose keys begin with the prefix, in order of the keys, page by page.
+
+    The pages are no snapshot: writes made meanwhile may or may not appear.
+    """
+    prefix, page_size = _text("prefix", prefix), _page_size(page_size)
+    return _listing(
+        lambda stubs: stubs.kv.List,
+        lambda token: kv_pb2.KeyValueServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
+        lambda response: map(_read_entry, response.entries),
+    )
+
+
+# --- counters ---
+
+
+def get_counter(key: str) -> Call[int]:
+    """Reads the value of a counter, as the node knows it; 0 if nobody ever added to it."""
+    return _call(
+        lambda stubs: stubs.counter.Get,
+        counter_pb2.CounterServiceGetRequest(key=_text("key", key)),
+        lambda response: response.counter.value,
+    )
+
+
+def add_to_counter(key: str, amount: int) -> Call[int]:
+    """Adds to a counter, or subtracts; returns the value after it. Not idempotent: do not retry blindly.
+
+    InvalidArgumentError (reason COUNTER_OVERFLOW) if the value would leave the range of int64.
+    """
+    return _call(
+        lambda stubs: stubs.counter.Add,
+        counter_pb2.CounterServiceAddRequest(key=_text("key", key), amount=_integer("amount", amount, 64)),
+        lambda response: response.value,
+    )
+
+
+def reset_counter(key: str) -> Call[Session]:
+    """Sets what the node has seen of a counter back to 0. Additions it has not seen yet survive."""
+    return _call(
+        lambda stubs: stubs.counter.Reset,
+        counter_pb2.CounterServiceResetRequest(key=_text("key", key)),
+        lambda response: _read_session(response.session),
+    )
+
+
+def list_counters(prefix: str = "", page_size: int = 0) -> Listing[Counter]:
+    """Iterates over the counters whose keys begin with the prefix, in order of the keys, page by page."""
+    prefix, page_size = _text("prefix", prefix), _page_size(page_size)
+    return _listing(
+        lambda stubs: stubs.counter.List,
+        lambda token: counter_pb2.CounterServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
+        lambda response: (Counter(counter.key, counter.value) for counter in response.counters),
+    )
+
+
+# --- sets ---
+
+
+def list_elements(key: str) -> Listing[Value]:
+    """Returns the elements of a set; empty if nobody ever added to it.
+
+    A large set comes in pages, which are no snapshot: writes made meanwhile may or may not appear.
+    """
+    key = _text("key", key)
+    return _listing(
+        lambda stubs: stubs.set.Get,
+        lambda token: set_pb2.SetServiceGetRequest(key=key, page_token=token),
+        lambda response: map(_read_value, response.elements),
+    )
+
+
+def add_elements(key: str, *elements: Value) -> Call[int]:
+    """Adds elements to a set, all or none; returns how many of them the node did not hold before."""
+    return _call(
+        lambda stubs: stubs.set.Add,
+        set_pb2.SetServiceAddRequest(key=_text("key", key), elements=_elements(elements)),
+        lambda response: response.added,
+    )
+
+
+def remove_elements(key: str, *elements: Value) -> Call[int]:
+    """Removes elements from a set; returns how many of them the node held."""
+    return _call(
+        lambda stubs: stubs.set.Remove,
+        set_pb2.SetServiceRemoveRequest(key=_text("key", key), elements=_elements(elements)),
+        lambda response: response.removed,
+    )
+
+
+def list_sets(prefix: str = "", page_size: int = 0) -> Listing[SetSummary]:
+    """Iterates over the sets that have elements and whose keys begin with the prefix, in order of the keys."""
+    prefix, page_size = _text("prefix", prefix), _page_size(page_size)
+    return _listing(
+        lambda stubs: stubs.set.List,
+        lambda token: set_pb2.SetServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
+        lambda response: (SetSummary(summary.key, summary.size) for summary in response.sets),
+    )
+
+
+# --- the node and its cluster ---
+
+
+def get_status() -> Call[Status]:
+    """Returns what the node is and how it does."""
+    return _call(lambda stubs: stubs.cluster.GetStatus, cluster_pb2.ClusterServiceGetStatusRequest(), _read_status)
+
+
+def list_members() -> Listing[Member]:
+    """Returns the members the node knows, itself among them, in order of node_id."""
+    return _listing(
+        lambda stubs: stubs.cluster.ListMembers,
+        lambda token: cluster_pb2.ClusterServiceListMembersRequest(page_token=token),
+        lambda response: map(_read_member, response.members),
+    )
+
+
+def leave() -> Call[int]:
+    """Makes the node leave its cluster and stop; returns how many peers hold its leave record."""
+    return _call(
+        lambda stubs: stubs.cluster.Leave,
+        cluster_pb2.ClusterServiceLeaveRequest(),
+        lambda response: response.peers,
+    )
+
+
+# --- arguments into requests ---
+
+
+def _refused(field: str, problem: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"{field} {problem}", reason=Reason.INVALID_ARGUMENT, fields={field: problem})
+
+
+def _text(field: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise _refused(field, f"must be str, not {type(given).__name__}")
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise _refused(field, "must be text that UTF-8 can encode, without lone surrogates") from error
+    return given
+
+
+def _value(field: str, given: object) -> common_pb2.Value:
+    if isinstance(given, bytes):
+        return common_pb2.Value(data=given)
+    if not isinstance(given, str):
+        raise _refused(field, f"must be str or bytes, not {type(given).__name__}")
+    return common_pb2.Value(text=_text(field, given))
+
+
+def _elements(given: tuple[object, ...]) -> list[common_pb2.Value]:
+    return [_value(f"elements[{index}]", element) for index, element in enumerate(given)]
+
+
+def _integer(field: str, given: object, bits: int) -> int:
+    # True is an int to Python, but as an amount it is a mistake.
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise _refused(field, f"must be int, not {type(given).__name__}")
+    if not -(2 ** (bits - 1)) <= given < 2 ** (bits - 1):
+        raise _refused(field, f"must be between -2^{bits - 1} and 2^{bits - 1} - 1, not {given}")
+    return given
+
+
+def _page_size(given: object) -> int:
+    return _integer("page_size", given, 32)
+
+
+# --- responses into results ---
+
+_STATUSES: dict[int, MemberStatus] = {
+    cluster_pb2.MEMBER_STATUS_ALIVE: MemberStatus.ALIVE,
+    cluster_pb2.MEMBER_STATUS_SUSPECT: MemberStatus.SUSPECT,
+    cluster_pb2.MEMBER_STATUS_DEAD: MemberStatus.DEAD,
+    cluster_pb2.MEMBER_STATUS_LEFT: MemberStatus.LEFT,
+}
+_COUNTERS = tuple(field.name for field in fields(GossipCounters))
+
+
+def _read_value(value: common_pb2.Value) -> Value:
+    return value.data if value.WhichOneof("kind") == "data" else value.text
+
+
+def _read_origin(origin: common_pb2.Origin) -> Origin:
+    return Origin(origin.node_id, origin.generation)
+
+
+def _read_dot(dot: common_pb2.Dot) -> Dot:
+    return Dot(_read_origin(dot.origin), dot.sequence)
+
+
+def _read_session(session: common_pb2.Session) -> Session:
+    return Session(session.clock, tuple(map(_read_dot, session.dots)))
+
+
+def _read_entry(entry: kv_pb2.Entry) -> Entry:
+    return Entry(entry.key, _read_value(entry.value), _read_dot(entry.dot), entry.clock)
+
+
+def _read_member(member: cluster_pb2.Member) -> Member:
+    return Member(
+        node_id=member.node_id,
+        generation=member.generation,
+        incarnation=member.incarnation,
+        peer_address=member.peer_address,
+        client_address=member.client_address,
+        zone=member.zone,
+        tags=dict(member.tags),
+        version=member.version,
+        status=_STATUSES.get(member.status, MemberStatus.UNKNOWN),
+        reachable=member.reachable,
+    )
+
+
+def _read_status(response: cluster_pb2.ClusterServiceGetStatusResponse) -> Status:
+    coverage = [(_read_origin(item.origin), item) for item in response.coverage]
+    return Status(
+        node_id=response.node_id,
+        generation=response.generation,
+        cluster=response.cluster,
+        ready=response.ready,
+        clock=response.clock,
+        fingerprint=response.fingerprint,
+        records=response.records,
+        tombstones=response.tombstones,
+        coverage={origin: item.sequence for origin, item in coverage},
+        coverage_above={
+            origin: tuple((covered.first, covered.last) for covered in item.above)
+            for origin, item in coverage
+            if item.above
+        },
+        uptime_seconds=response.uptime_seconds,
+        version=response.version,
+        strategy=response.strategy,
+        selector=response.selector,
+        peer_address=response.peer_address,
+        client_address=response.client_address,
+        members=response.members,
+        gossip=GossipCounters(**{name: getattr(response.gossip, name) for name in _COUNTERS}),
+        last_round_seconds=response.last_round_seconds if response.HasField("last_round_seconds") else None,
+        last_round_peer=response.last_round_peer,
+    )
