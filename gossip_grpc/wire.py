@@ -56,6 +56,16 @@ def encode_sender(cluster: str, origin: Origin, address: str) -> peer_pb2.Sender
 
 def decode_sender(sender: peer_pb2.Sender, cluster: str) -> tuple[Origin, str]:
     """Who speaks and where it is reached; refuses strangers before anything else is looked at."""
+    check_cluster(sender, cluster)
+    origin = _decode_origin(sender, "sender")
+    address = sender.address
+    if len(address) > 300 or ":" not in address:
+        raise _malformed("sender.address", "HOST:PORT", address[:60])
+    return origin, address
+
+
+def check_cluster(sender: peer_pb2.Sender, cluster: str) -> None:
+    """Refuse another cluster, and another version of the protocol."""
     if sender.cluster != cluster:
         raise RemoteError(
             f"sender.cluster is {sender.cluster[:128]!r}, this node belongs to {cluster!r}; nothing was exchanged",
@@ -69,11 +79,6 @@ def decode_sender(sender: peer_pb2.Sender, cluster: str) -> tuple[Origin, str]:
             reason=Reason.INCOMPATIBLE_PROTOCOL,
             field="sender.protocol",
         )
-    origin = _decode_origin(sender, "sender")
-    address = sender.address
-    if len(address) > 300 or ":" not in address:
-        raise _malformed("sender.address", "HOST:PORT", address[:60])
-    return origin, address
 
 
 # Digests
@@ -202,7 +207,8 @@ class _Encoder:
             add(origin=origin, sequence=record.sequence, clock=record.clock, key=key, data=content)
 
     def counter_share(self, record: Record, origin: int) -> None:
-        key, _ = record.slot  # type: ignore[misc]  # each kind knows its slot
+        slot: Any = record.slot
+        key, _ = slot
         added, subtracted = record.content
         self.size += _size(key) + _RECORD_OVERHEAD
         self.message.counter_shares.add(
@@ -210,7 +216,8 @@ class _Encoder:
         )
 
     def counter_reset(self, record: Record, origin: int) -> None:
-        key, share_origin = record.slot  # type: ignore[misc]  # each kind knows its slot
+        slot: Any = record.slot
+        key, share_origin = slot
         added, subtracted = record.content
         self.size += _size(key) + _RECORD_OVERHEAD
         self.message.counter_resets.add(
@@ -224,12 +231,11 @@ class _Encoder:
         )
 
     def set_element(self, record: Record, origin: int) -> None:
-        key, element, add_origin = record.slot  # type: ignore[misc]  # each kind knows its slot
+        slot: Any = record.slot
+        key, element, add_origin = slot
         add_sequence, removed = record.content
         self.size += _size(key) + _size(element) + _RECORD_OVERHEAD
-        message = self.message.set_elements.add(
-            origin=origin, sequence=record.sequence, clock=record.clock, key=key
-        )
+        message = self.message.set_elements.add(origin=origin, sequence=record.sequence, clock=record.clock, key=key)
         if isinstance(element, str):
             message.text = element
         else:
@@ -287,7 +293,7 @@ def decode_delta(message: peer_pb2.Delta, path: str = "delta") -> Chunk:
 
 
 def _decode_registers(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
-    records = []
+    records: list[Record] = []
     append = records.append
     known = len(origins)
     kind = Kind.REGISTER
@@ -319,7 +325,7 @@ def _register_content(message: Any, path: str) -> Value | None:
 
 
 def _decode_shares(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
-    records = []
+    records: list[Record] = []
     for index, message in enumerate(messages):
         key = _check_dot(message, len(origins), f"{path}[{index}]")
         origin = origins[message.origin]
@@ -329,7 +335,7 @@ def _decode_shares(messages: Sequence[Any], origins: list[Origin], path: str) ->
 
 
 def _decode_resets(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
-    records = []
+    records: list[Record] = []
     for index, message in enumerate(messages):
         key = _check_dot(message, len(origins), f"{path}[{index}]")
         about = message.share_origin
@@ -337,14 +343,12 @@ def _decode_resets(messages: Sequence[Any], origins: list[Origin], path: str) ->
             raise _outside(f"{path}[{index}].share_origin", about, len(origins))
         slot = (key, origins[about])
         seen = (message.added, message.subtracted)
-        records.append(
-            Record(Kind.COUNTER_RESET, slot, origins[message.origin], message.sequence, message.clock, seen)
-        )
+        records.append(Record(Kind.COUNTER_RESET, slot, origins[message.origin], message.sequence, message.clock, seen))
     return records
 
 
 def _decode_elements(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
-    records = []
+    records: list[Record] = []
     for index, message in enumerate(messages):
         here = f"{path}[{index}]"
         key = _check_dot(message, len(origins), here)
@@ -368,7 +372,7 @@ def _decode_elements(messages: Sequence[Any], origins: list[Origin], path: str) 
 
 
 def _decode_members(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
-    records = []
+    records: list[Record] = []
     for index, message in enumerate(messages):
         here = f"{path}[{index}]"
         _check_dot(message, len(origins), here, keyed=False)

@@ -9,8 +9,6 @@ import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-import pytest
-
 from gossip_grpc.core.records import Dot, Kind, Origin, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Delta, compare
@@ -89,8 +87,10 @@ class World:
             made.append(store.write(Kind.COUNTER_SHARE, (key, store.origin), share, self.now))
             history.adds[key, store.origin].append((made[0].dot, amount))
         elif action == "reset" and self.resets:
-            for origin in store.counter_origins(key):
-                made.append(store.write(Kind.COUNTER_RESET, (key, origin), store.share(key, origin), self.now))
+            made += [
+                store.write(Kind.COUNTER_RESET, (key, origin), store.share(key, origin), self.now)
+                for origin in store.counter_origins(key)
+            ]
             history.counters_reset |= bool(made)
         elif action == "set-add":
             element = self.random.choice(ELEMENTS)
@@ -106,7 +106,9 @@ class World:
                 made.append(store.write(Kind.SET_ELEMENT, (key, element, origin), content, self.now))
                 # A removal takes away what its origin added up to the addition named, seen or superseded.
                 history.removed_adds |= {
-                    dot for dot in history.live_adds[key, element] if dot.origin == origin and dot.sequence <= content[0]
+                    dot
+                    for dot in history.live_adds[key, element]
+                    if dot.origin == origin and dot.sequence <= content[0]
                 }
         for record in made:
             for peer in range(len(self.stores)):
@@ -151,7 +153,9 @@ class World:
         self.random.choice(self.stores).purge(self.now, RETENTION)
 
     def partition(self) -> None:
-        self.sides = [self.random.randint(0, 1) for _ in self.stores] if self.random.random() < 0.6 else [0] * len(self.stores)
+        self.sides = (
+            [self.random.randint(0, 1) for _ in self.stores] if self.random.random() < 0.6 else [0] * len(self.stores)
+        )
 
     def lose_everything(self) -> None:
         """A node comes back empty under a new generation; it must sync before it writes."""
@@ -200,7 +204,6 @@ class World:
             seen = {dot for dot in dots if first.coverage.covers(*dot)}
             if seen - self.history.removed_adds:
                 assert element in first.elements(key), f"{key}/{element}: an addition nobody saw was removed"
-
 
     def replicated(self, store: Store, key: str) -> int:
         """What all origins added up to their last addition that reached the store: a share counts all before it."""

@@ -12,6 +12,7 @@ from gossip_grpc import wire
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
 from gossip_grpc.core.records import Member, Origin
+from gossip_grpc.core.sync import Digest, layers
 from gossip_grpc.errors import ProtocolError
 from gossip_grpc.gen.gossip.v1 import peer_pb2
 
@@ -43,7 +44,13 @@ class VirtualCluster:
         self._ticks: dict[str, float] = {}
 
     def add(
-        self, name: str, settings: Settings | None = None, *, generation: int = 1, seeds: tuple[str, ...] = (), zone: str = ""
+        self,
+        name: str,
+        settings: Settings | None = None,
+        *,
+        generation: int = 1,
+        seeds: tuple[str, ...] = (),
+        zone: str = "",
     ) -> Engine:
         """Start a node; its seeds are names of nodes."""
         settings = replace(settings or Settings(), has_seeds=bool(seeds))
@@ -112,7 +119,12 @@ class VirtualCluster:
         self.messages += 1
 
         def deliver() -> None:
-            if there not in self.engines or there in self.down or self.cut(name, there) or self.rng.random() < self.loss:
+            if (
+                there not in self.engines
+                or there in self.down
+                or self.cut(name, there)
+                or self.rng.random() < self.loss
+            ):
                 self._at(self.now + 1.0, lambda: finish(lambda: engine.on_failure(call, "lost", self.now)))
                 return
             try:
@@ -163,9 +175,14 @@ class VirtualCluster:
     def _push(self, other: Engine, here: Origin, address: str, request: PushRequest) -> PushReply:
         reply = PushReply()
         if request.delta is None:
-            chunks = list(self._chunks(wire.encode_records(request.records, 1 << 20)))
-            records = chunks[0].records if chunks else []
-            reply = other.on_push(here, address, records, request.digest_hash, self.now)
+            # As in the node: rumors of one slot go in messages of their own, for a message holds no slot twice.
+            messages = (part for layer in layers(request.records) for part in wire.encode_records(layer, CHUNK))
+            chunks = list(self._chunks(messages)) or [wire.Chunk()]
+            fresh = 0
+            for chunk in chunks:
+                reply = other.on_push(here, address, chunk.records, request.digest_hash, self.now)
+                fresh += reply.fresh
+            reply.fresh = fresh
         else:
             for number, chunk in enumerate(self._chunks(wire.encode_delta(request.delta, CHUNK))):
                 reply = other.on_push_chunk(
@@ -188,10 +205,12 @@ class VirtualCluster:
             self.largest = max(self.largest, len(data))
             yield wire.decode_delta(peer_pb2.Delta.FromString(data))
 
-    def _digest(self, digest: wire.Digest) -> wire.Digest:
+    def _digest(self, digest: Digest) -> Digest:
         data = wire.encode_digest(digest).SerializeToString()
         self.largest = max(self.largest, len(data))
         return wire.decode_digest(peer_pb2.Digest.FromString(data))
 
     def _pull_request(self, request: PullRequest) -> PullRequest:
-        return PullRequest(request.digest_hash, self._digest(request.digest) if request.digest else None, request.repair)
+        return PullRequest(
+            request.digest_hash, self._digest(request.digest) if request.digest else None, request.repair
+        )

@@ -118,9 +118,7 @@ class Coverage:
             if sequence > vector.get(origin, 0) and not self._covers_range(origin, 1, sequence):
                 return False
         return all(
-            self._covers_range(origin, first, last)
-            for origin, ranges in other._above.items()
-            for first, last in ranges
+            self._covers_range(origin, first, last) for origin, ranges in other._above.items() for first, last in ranges
         )
 
     def hash(self) -> int:

@@ -100,9 +100,7 @@ class Engine:
         self.last_round: tuple[float, str] | None = None
         self._rng = rng
         self._effects: list[Effect] = []
-        self._rumors = Rumors(
-            node_id=origin.node_id, fanout=settings.fanout, interval=settings.rumor_interval, rng=rng
-        )
+        self._rumors = Rumors(node_id=origin.node_id, fanout=settings.fanout, interval=settings.rumor_interval, rng=rng)
         self._selector = make_selector(settings.selector, node_id=origin.node_id, zone=member.zone, rng=rng)
         self._rounds: dict[str, Round] = {}
         self._fetching: Round | None = None
@@ -143,7 +141,7 @@ class Engine:
         self._next_round = now + interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
         self._expire(now)
         self.counters.purged += self.store.purge(now, self.settings.tombstone_retention)
-        self._start_rounds(now)
+        self._start_rounds()
 
     # The API's verbs
 
@@ -235,16 +233,18 @@ class Engine:
 
     # What peers ask
 
-    def on_pull(self, sender: Origin, address: str, request: PullRequest) -> PullReply:
-        """Answer a comparison or a fetch."""
-        self._heard(sender, address)
+    def on_pull(self, sender: Origin | None, address: str, request: PullRequest) -> PullReply:
+        """Answer a comparison or a fetch. Without a sender it is an onlooker's, and no peer's."""
+        if sender is not None:
+            self._heard(sender, address)
         if request.digest is not None:
             return PullReply(delta=self.store.delta(request.digest, repair=request.repair))
         digest, digest_hash = self.digest()
-        if request.digest_hash == digest_hash:
+        if request.digest_hash != digest_hash:
+            return PullReply(digest=digest)
+        if sender is not None:
             self._agreed(sender)
-            return PullReply(agreed=True)
-        return PullReply(digest=digest)
+        return PullReply(agreed=True)
 
     def on_push(
         self, sender: Origin, address: str, records: list[Record], digest_hash: int | None, now: float
@@ -345,16 +345,15 @@ class Engine:
         """The outcome of a push: all its chunks have been taken."""
         self._answer(call, sender, address)
         request = call.request
-        if self._leave_record is not None and isinstance(request, PushRequest):
-            if any(record is self._leave_record for record in request.records):
-                self.leave_acks.add(sender.node_id)
+        if isinstance(request, PushRequest) and self._holds_leave_record(request):
+            self.leave_acks.add(sender.node_id)
         if call.round is not None:
             if isinstance(request, PushRequest) and request.delta is not None:
                 self._end_round(call.round, sender.node_id, now)
             else:
                 self._compared(call.round, sender, reply, now)
 
-    def on_failure(self, call: Call, error: str, now: float, *, answered: bool = False) -> None:
+    def on_failure(self, call: Call, error: str, now: float, *, answered: bool = False) -> None:  # noqa: ARG002 - like all inputs
         """A call was not answered, or refused (`answered`), or its delta broke off. What was merged stays."""
         self._deltas.pop(call, None)
         if not answered:
@@ -425,9 +424,12 @@ class Engine:
     def _redirect(self, call: Call) -> None:
         """Give rumors whose push failed to the next on the ring, so that one dead node does not cut it."""
         if isinstance(call.request, PushRequest) and call.peer.node_id is not None:
-            if any(record is self._leave_record for record in call.request.records):
-                return
+            if self._holds_leave_record(call.request):
+                return  # `spread_leave` chooses whom to try next
             self._rumors.add(call.request.records, call.peer.node_id)
+
+    def _holds_leave_record(self, request: PushRequest) -> bool:
+        return any(record is self._leave_record for record in request.records)
 
     def _merged(self, records: list[Record], fresh: list[Record], sender: str, *, rumor: bool) -> None:
         """Count what was merged, and pass it on: all of a rumor, of a delta the members, so that joins are quick."""
@@ -451,21 +453,21 @@ class Engine:
 
     # Rounds
 
-    def _start_rounds(self, now: float) -> None:
+    def _start_rounds(self) -> None:
         reachable = self.membership.reachable_peers()
         if reachable:
-            self._start_round(self.membership.peer(self._selector.select(reachable).node_id), now)
+            self._start_round(self.membership.peer(self._selector.select(reachable).node_id))
         dead = revive(self.membership.unreachable_peers(), len(reachable), self._rng)
         if dead is not None:
-            self._start_round(self.membership.peer(dead), now)
+            self._start_round(self.membership.peer(dead))
         seeds = self.membership.unreached_seeds()
         if seeds and self.ready:
-            self._start_round(Peer(self._rng.choice(seeds)), now)
+            self._start_round(Peer(self._rng.choice(seeds)))
         elif seeds:
             for seed in seeds:
-                self._start_round(Peer(seed), now)
+                self._start_round(Peer(seed))
 
-    def _start_round(self, peer: Peer | None, now: float) -> None:
+    def _start_round(self, peer: Peer | None) -> None:
         if peer is None or peer.address in self._rounds:
             return
         strategy = self.settings.strategy if self.ready else Strategy.PUSH_PULL

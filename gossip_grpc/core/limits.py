@@ -69,7 +69,7 @@ class Limits:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text may name a node or a cluster: 1 to 128 of A-Z a-z 0-9 . _ -"""
+    """Whether a text may name a node or a cluster: 1 to 128 of `A-Za-z0-9._-`."""
     return _NAME.match(text) is not None
 
 

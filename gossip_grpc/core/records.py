@@ -144,7 +144,15 @@ def _element_rank(record: Record) -> tuple[Any, ...]:
 def _member_rank(record: Record) -> tuple[Any, ...]:
     member: Member = record.content
     tags = tuple(sorted(member.tags.items()))
-    return (record.origin.generation, member.incarnation, record.sequence, record.clock, *member[1:4], tags, *member[5:])
+    return (
+        record.origin.generation,
+        member.incarnation,
+        record.sequence,
+        record.clock,
+        *member[1:4],
+        tags,
+        *member[5:],
+    )
 
 
 RANKS: dict[Kind, Callable[[Record], tuple[Any, ...]]] = {

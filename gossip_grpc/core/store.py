@@ -217,8 +217,7 @@ class Store:
         snapshot = header.snapshot
         dropped = 0
         self.learn_context(snapshot.context)
-        if header.full:
-            assert received is not None
+        if received is not None:
             for kind in USER_KINDS:
                 for record in list(self._slots[kind].values()):
                     origin, sequence = record.origin, record.sequence

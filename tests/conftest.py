@@ -1,0 +1,46 @@
+"""Options, profiles and fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+from hypothesis import settings
+
+# Without a deadline: a busy machine is no bug. In CI the examples are the same in each run, so that it fails for a
+# change and not for luck; elsewhere they are new ones each time, and Hypothesis keeps what failed.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+settings.load_profile("ci" if IN_CI else "local")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("gossip-grpc")
+    group.addoption("--schedules", type=int, default=2000, help="how many random schedules to run (default 2000)")
+    group.addoption("--first-seed", type=int, default=0, help="seed of the first random schedule (default 0)")
+    group.addoption(
+        "--rewrite-scenarios",
+        action="store_true",
+        help="write what the scenarios of tests/scenarios/ print now as what is expected of them",
+    )
+
+
+@pytest.fixture
+def schedules(request: pytest.FixtureRequest) -> range:
+    """The seeds of the random schedules to run."""
+    first: int = request.config.getoption("--first-seed")
+    count: int = request.config.getoption("--schedules")
+    return range(first, first + count)
+
+
+@pytest.fixture(scope="session")
+def grpcurl() -> str:
+    """Path of grpcurl. Without it the test is skipped; in CI, where nothing may be skipped, it fails."""
+    path = shutil.which("grpcurl")
+    if path is not None:
+        return path
+    if IN_CI:
+        pytest.fail("grpcurl is not on PATH, and CI=true does not allow a test to be skipped", pytrace=False)
+    pytest.skip("grpcurl is not on PATH")
