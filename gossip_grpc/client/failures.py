@@ -45,10 +45,15 @@ def error_of(call: grpc.Call, *, address: str, timeout: float) -> GossipError:
     """
     code, details = call.code(), call.details() or ""
     reason, fields = _details_of(call)
+    message = details if reason else _in_words(code, details, address, timeout)
+    return error_for(code, message, reason=reason, fields=fields)
+
+
+def error_for(code: grpc.StatusCode, message: str, *, reason: str | None, fields: dict[str, str]) -> GossipError:
+    """Returns the error that stands for a status, with the node's reason if it gave one."""
     kind = _ERRORS.get(code, GossipError)
     if reason == Reason.KEY_NOT_FOUND and code is grpc.StatusCode.NOT_FOUND:
         kind = KeyNotFoundError
-    message = details if reason else _in_words(code, details, address, timeout)
     return kind(message, reason=reason, fields=fields)
 
 

@@ -1,0 +1,363 @@
+"""A node: engine, driver and listeners wired together, started and stopped in order.
+
+Start: bind both ports, make the engine (it announces the addresses bound), serve peers, begin gossip, serve clients.
+Stop: report not serving, say that we leave and wait until some peers have it, stop gossip, close the listeners.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gossip_grpc import __version__, wire
+from gossip_grpc.addresses import is_wildcard, join_host_port, split_host_port
+from gossip_grpc.channels import RECEIVE_BYTES
+from gossip_grpc.client.clients import AsyncCounters, AsyncKeyValue, AsyncSets
+from gossip_grpc.client.failures import error_for
+from gossip_grpc.client.results import Member as MemberResult
+from gossip_grpc.client.results import Status
+from gossip_grpc.client.verbs import Call, get_status, list_members
+from gossip_grpc.config import Config
+from gossip_grpc.core.engine import Engine, Settings
+from gossip_grpc.core.limits import Limits
+from gossip_grpc.core.records import Member, Origin, Record
+from gossip_grpc.errors import ConfigError, ProtocolError, RemoteError
+from gossip_grpc.gen.gossip.v1 import (
+    cluster_pb2,
+    cluster_pb2_grpc,
+    common_pb2,
+    counter_pb2,
+    counter_pb2_grpc,
+    kv_pb2,
+    kv_pb2_grpc,
+    peer_pb2,
+    peer_pb2_grpc,
+    set_pb2,
+    set_pb2_grpc,
+)
+from gossip_grpc.logs import configure, get_logger
+from gossip_grpc.scheduler import Scheduler
+from gossip_grpc.server import STATUS, ClusterServicer, CounterServicer, Edge, KeyValueServicer, PeerServicer, SetServicer
+
+T = TypeVar("T")
+
+CLIENT_SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (kv_pb2, "KeyValueService"),
+        (counter_pb2, "CounterService"),
+        (set_pb2, "SetService"),
+        (cluster_pb2, "ClusterService"),
+    )
+)
+PEER_SERVICES = (peer_pb2.DESCRIPTOR.services_by_name["PeerService"].full_name,)
+
+LEAVE_ACKS = 2
+"""Peers that must hold the leave record before a leaving node stops; all of them if there are fewer."""
+
+LEAVE_RETRY = 0.3
+"""Seconds between pushes of the leave record."""
+
+STOP_GRACE = 0.5
+"""Seconds that calls in progress get to end when a listener closes."""
+
+_SERVER_OPTIONS = (
+    # Without it two processes share a port and each gets some of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", RECEIVE_BYTES),
+    ("grpc.max_send_message_length", RECEIVE_BYTES),
+)
+
+
+class Node:
+    """A node of a cluster, embedded in a program: `async with Node(Config(...)) as node: ...`.
+
+    It has the verbs of `AsyncClient` (`kv`, `counter`, `set`, `members`, `status`, `leave`), with the same results and
+    exceptions, and makes them without a network in between.
+
+    Raises:
+        ConfigError: on start, if an address cannot be listened on.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.limits = Limits(**{name: getattr(config, name) for name in Limits.__slots__})
+        self.started = 0.0
+        self.peer_address = ""
+        self.client_address = ""
+        self.kv = AsyncKeyValue(self)
+        self.counter = AsyncCounters(self)
+        self.set = AsyncSets(self)
+        self.engine: Engine
+        self.scheduler: Scheduler
+        self._services = _Services(self)
+        self._servers: list[grpc.aio.Server] = []
+        self._health = health.aio.HealthServicer()
+        self._stop = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._stopped = False
+        self._log = get_logger(node_id=config.node_id)
+
+    async def start(self) -> None:
+        """Bind, announce, serve."""
+        config = self.config
+        peer_server, peer_port = self._listen("peer_listen", config.peer_listen)
+        client_server, client_port = self._listen("client_listen", config.client_listen)
+        self._servers = [client_server, peer_server]
+        self.peer_address = _advertised(config.advertise, config.peer_listen, peer_port)
+        self.client_address = _advertised(
+            config.advertise_client, config.client_listen, client_port, fallback=self.peer_address
+        )
+        loop = asyncio.get_running_loop()
+        self.started = loop.time()
+        origin = Origin(config.node_id, time.time_ns() // 1_000_000)
+        self.engine = Engine(origin, self._member(), self._settings(), random.Random(), self.started)  # noqa: S311  peers are not chosen in secret
+        self.scheduler = Scheduler(
+            self.engine,
+            cluster=config.cluster,
+            address=self.peer_address,
+            seeds=config.join,
+            seed_interval=config.seed_interval,
+            timeout=config.exchange_timeout,
+            ready=self._became_ready,
+        )
+        self._register(peer_server, client_server)
+        for service in ("", *CLIENT_SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await peer_server.start()
+        await client_server.start()
+        self._log.info(
+            "node started",
+            cluster=config.cluster,
+            generation=origin.generation,
+            peer_address=self.peer_address,
+            client_address=self.client_address,
+            version=__version__,
+            storage="memory only: this node's state is lost when it stops, and comes back from its peers",
+        )
+        await self.scheduler.start()
+
+    async def stop(self) -> None:
+        """Leave in order. Stopping twice does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self.request_stop("stopping")
+        await self._health.enter_graceful_shutdown()
+        peers = await self.leave()
+        await self.scheduler.stop()
+        await asyncio.gather(*(server.stop(STOP_GRACE) for server in self._servers))
+        self._log.info("node stopped", told=peers)
+
+    async def leave(self) -> int:
+        """Say that this node leaves; returns how many peers hold the record. The node takes no more writes."""
+        engine, scheduler = self.engine, self.scheduler
+        end = scheduler.now() + self.config.leave_timeout
+        engine.leave(scheduler.now())
+        scheduler.pump()
+        while len(engine.leave_acks) < min(LEAVE_ACKS, len(engine.membership.reachable_peers())):
+            left = end - scheduler.now()
+            if left <= 0:
+                break
+            if not await scheduler.progress(min(LEAVE_RETRY, left)):
+                engine.spread_leave(scheduler.now())
+                scheduler.pump()
+        return len(engine.leave_acks)
+
+    def request_stop(self, why: str) -> None:
+        """Let `wait` return, so that whoever runs the node stops it."""
+        if not self._stop.is_set():
+            self._log.info("stop requested", why=why)
+            self._stop.set()
+
+    async def wait(self) -> None:
+        """Wait until somebody asks the node to stop: a signal, or `Leave` of the API."""
+        await self._stop.wait()
+
+    async def wait_ready(self) -> None:
+        """Wait until the node takes writes."""
+        await self._ready.wait()
+
+    async def status(self) -> Status:
+        """What this node is and how it does."""
+        return await self.run(get_status())
+
+    async def members(self) -> list[MemberResult]:
+        """The members this node knows, itself among them."""
+        listing = list_members()
+        items, token = await self.run(listing(""))
+        members = list(items)
+        while token:
+            items, token = await self.run(listing(token))
+            members += items
+        return members
+
+    async def run(self, call: Call[T], /) -> T:
+        """Execute one call of the clients' table here; `kv`, `counter` and `set` come here."""
+        try:
+            response = await call.method(self._services)(call.request, None)  # type: ignore[arg-type]  # servicers have the stubs' methods
+        except ProtocolError as error:
+            fields = {error.field: str(error)} if error.field else {}
+            raise error_for(STATUS[error.reason], str(error), reason=error.reason, fields=fields) from error
+        return call.read(response)
+
+    def written(self, records: Sequence[Record]) -> common_pb2.Session:
+        """Send on its way what a verb has written; returns its token."""
+        self.scheduler.pump()
+        return wire.encode_session(records, self.engine.store.clock.time)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await asyncio.gather(*(server.stop(None) for server in self._servers))
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # Parts
+
+    def _listen(self, name: str, address: str) -> tuple[grpc.aio.Server, int]:
+        server = grpc.aio.server(interceptors=[self._edge(name)], options=_SERVER_OPTIONS)
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigError(f"{name}: cannot listen on {address}: {_why_not(address)}") from error
+        return server, port
+
+    def _edge(self, name: str) -> Edge:
+        if name == "client_listen":
+            return Edge(seen=lambda received, sent: None, refused=lambda who, error: None)
+
+        def seen(received: int, sent: int) -> None:
+            self.engine.counters.bytes_received += received
+            self.engine.counters.bytes_sent += sent
+
+        def refused(who: str, error: ProtocolError) -> None:
+            if isinstance(error, RemoteError):
+                self.engine.counters.refused += 1
+                host = who.rpartition(":")[0]
+                self.scheduler.complain("refused a peer's message", host, str(error), reason=str(error.reason))
+
+        return Edge(seen, refused)
+
+    def _register(self, peer_server: grpc.aio.Server, client_server: grpc.aio.Server) -> None:
+        services = self._services
+        peer_pb2_grpc.add_PeerServiceServicer_to_server(PeerServicer(self), peer_server)
+        kv_pb2_grpc.add_KeyValueServiceServicer_to_server(services.kv, client_server)
+        counter_pb2_grpc.add_CounterServiceServicer_to_server(services.counter, client_server)
+        set_pb2_grpc.add_SetServiceServicer_to_server(services.set, client_server)
+        cluster_pb2_grpc.add_ClusterServiceServicer_to_server(services.cluster, client_server)
+        for server, names in ((peer_server, PEER_SERVICES), (client_server, CLIENT_SERVICES)):
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+    def _member(self) -> Member:
+        config = self.config
+        return Member(
+            incarnation=0,
+            peer_address=self.peer_address,
+            client_address=self.client_address,
+            zone=config.zone,
+            tags=dict(config.tags),
+            version=__version__,
+        )
+
+    def _settings(self) -> Settings:
+        config = self.config
+        return Settings(
+            strategy=config.strategy,
+            selector=config.selector,
+            fanout=config.fanout,
+            gossip_interval=config.gossip_interval,
+            rumor_interval=config.rumor_interval,
+            bootstrap_window=config.bootstrap_window,
+            tombstone_retention=config.tombstone_retention,
+            has_seeds=bool(config.join),
+            limits=self.limits,
+        )
+
+    def _became_ready(self) -> None:
+        self._ready.set()
+        self._serving = asyncio.create_task(self._serve())  # the loop itself would not keep it
+
+    async def _serve(self) -> None:
+        for service in ("", *CLIENT_SERVICES, *PEER_SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+
+class _Services:
+    """The client services' servicers, named as the clients' stubs."""
+
+    def __init__(self, node: Node) -> None:
+        self.kv = KeyValueServicer(node)
+        self.counter = CounterServicer(node)
+        self.set = SetServicer(node)
+        self.cluster = ClusterServicer(node)
+
+
+def run(config: Config) -> int:
+    """Run a node until SIGTERM, Ctrl-C or `Leave`; returns the exit code."""
+    configure(config.log_format, config.log_level)
+    try:
+        _run(_main(config))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _main(config: Config) -> None:
+    loop = asyncio.get_running_loop()
+    async with Node(config) as node:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, node.request_stop, signal.Signals(number).name)
+        # What start-up made lives as long as the process: the collector need not look at it again.
+        gc.freeze()
+        await node.wait()
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop  # noqa: PLC0415  an extra
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
+
+
+def _advertised(given: str, listen: str, port: int, fallback: str = "") -> str:
+    """The address to announce: the given one, else the one bound; on a wildcard, the fallback's host."""
+    host, given_port = split_host_port(given or listen)
+    if not given and is_wildcard(listen):
+        host = split_host_port(fallback)[0]
+    return join_host_port(host, given_port or port)
+
+
+def _why_not(address: str) -> str:
+    """Why an address cannot be bound: gRPC does not say."""
+    host, port = split_host_port(address)
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(target)
+    except OSError as error:
+        return f"{error.strerror or error}; give another address, or stop what uses this one"
+    return "gRPC refused it; is another process listening there?"

@@ -1,0 +1,277 @@
+"""Drives the engine: wakes it when it asks, carries out its calls, resolves the seeds' names.
+
+The only place with tasks and timers. Everything runs on one event loop, and every input of the engine is one step of
+it, so no lock is needed; no `await` ever stands between reading and changing its state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from gossip_grpc import wire
+from gossip_grpc.channels import Channels
+from gossip_grpc.core.engine import Engine
+from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
+from gossip_grpc.core.sync import layers
+from gossip_grpc.errors import ProtocolError
+from gossip_grpc.gen.gossip.v1 import peer_pb2
+from gossip_grpc.logs import get_logger
+
+FETCH_TIMEOUT = 600.0
+"""Seconds that one fetch may take as a whole. One that breaks off resumes where it stopped."""
+
+HOUSEKEEPING_INTERVAL = 30.0
+"""Seconds between looks for idle channels."""
+
+FAST_RESOLVE = 0.5
+"""Seconds between attempts to resolve seeds while none has ever been resolved."""
+
+_SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+"""Status codes that mean that nobody answered. With any other one a peer refused."""
+
+_LOG_AGAIN = 30.0
+"""Seconds until the same refusal by the same peer is logged again."""
+
+
+class Scheduler:
+    """The driver of one engine.
+
+    Args:
+        engine: the state machine.
+        cluster: the cluster's name, sent with every message.
+        address: where peers reach this node, HOST:PORT.
+        seeds: names of peers, HOST:PORT; resolved again every `seed_interval` seconds, for ever.
+        seed_interval: see seeds.
+        timeout: seconds that a peer may take to answer.
+        ready: called once when the engine becomes ready.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        cluster: str,
+        address: str,
+        seeds: tuple[str, ...],
+        seed_interval: float,
+        timeout: float,
+        ready: Callable[[], None],
+    ) -> None:
+        self.engine = engine
+        self.sender = wire.encode_sender(cluster, engine.store.origin, address)
+        self._cluster = cluster
+        self._seeds = seeds
+        self._seed_interval = seed_interval
+        self._timeout = timeout
+        self._ready = ready
+        self._was_ready = False
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
+        self._outcome = asyncio.Event()
+        self._channels = Channels(engine.counters, timeout)
+        self._transfers = 0
+        self._logged: dict[tuple[str, str], float] = {}
+        self._log = get_logger(node_id=engine.store.origin.node_id)
+
+    async def start(self) -> None:
+        """Resolve the seeds once and begin."""
+        if self._seeds:
+            resolved = await self._resolve()
+            self._spawn(self._resolve_for_ever(resolved=resolved))
+        self._spawn(self._keep_house())
+        self.pump()
+
+    async def stop(self) -> None:
+        """Make no more calls; those on their way are broken off."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._channels.close()
+
+    def now(self) -> float:
+        """Seconds on the clock that the engine is given."""
+        return self._loop.time()
+
+    def pump(self) -> None:
+        """Carry out the engine's effects and set its timer. To be called after every input."""
+        if self._stopped:
+            return
+        for effect in self.engine.effects():
+            if isinstance(effect, Notice):
+                self._notice(effect)
+            else:
+                self._spawn(self._run(effect))
+        if self.engine.ready and not self._was_ready:
+            self._was_ready = True
+            self._ready()
+        deadline = self.engine.deadline()
+        if self._timer is None or self._timer.when() != deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._tick)
+
+    async def progress(self, timeout: float) -> bool:  # noqa: ASYNC109  the caller goes on with other things then
+        """Wait until a call has had its outcome, for at most `timeout` seconds; returns whether one had."""
+        self._outcome.clear()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._outcome.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def complain(self, event: str, who: str, error: str, **facts: object) -> None:
+        """Log a refusal, but not the same one of the same peer again and again."""
+        now = self.now()
+        if now - self._logged.get((who, error), float("-inf")) < _LOG_AGAIN:
+            return
+        if len(self._logged) > 1_000:
+            self._logged.clear()
+        self._logged[who, error] = now
+        self._log.warning(event, peer=who, error=error, **facts)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.engine.tick(self.now())
+        self.pump()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._log.error("task failed", error=repr(task.exception()))
+
+    # Calls
+
+    async def _run(self, call: Call) -> None:
+        """Make a call and report its outcome to the engine, exactly once."""
+        error, answered = "", False
+        try:
+            if isinstance(call.request, PushRequest):
+                await self._push(call, call.request)
+            elif call.request.digest is None:
+                await self._compare(call, call.request)
+            else:
+                await self._fetch(call, call.request)
+        except grpc.aio.AioRpcError as failure:
+            answered = failure.code() not in _SILENT
+            error = f"{failure.code().name}: {failure.details()}"
+        except ProtocolError as failure:
+            error, answered = str(failure), True
+        if error:
+            if answered:
+                self.complain("a peer refused, or answered what it must not", call.peer.address, error)
+            self.engine.on_failure(call, error, self.now(), answered=answered)
+        self._outcome.set()
+        self.pump()
+
+    async def _push(self, call: Call, request: PushRequest) -> None:
+        chunk_bytes = self.engine.settings.limits.chunk_bytes
+        if request.delta is None:
+            # Rumors of one slot go in messages of their own, for a message holds no slot twice.
+            batches = [chunk for layer in layers(request.records) for chunk in wire.encode_records(layer, chunk_bytes)]
+            messages = iter(batches or [peer_pb2.Delta()])
+            transfer = 0
+        else:
+            messages = wire.encode_delta(request.delta, chunk_bytes)
+            self._transfers += 1
+            transfer = self._transfers
+        reply = PushReply()
+        answer = peer_pb2.PushResponse()
+        for number, delta in enumerate(messages):
+            message = peer_pb2.PushRequest(
+                sender=self.sender, delta=delta, transfer=transfer, chunk=number, digest_hash=request.digest_hash
+            )
+            raw = await self._channels.push(call.peer.address, message.SerializeToString(), self.now())
+            answer = peer_pb2.PushResponse.FromString(raw)
+            reply.fresh += answer.fresh
+        origin, address = wire.decode_sender(answer.sender, self._cluster)
+        reply.agreed = answer.agreed
+        reply.digest = wire.decode_digest(answer.digest) if answer.HasField("digest") else None
+        self.engine.on_push_reply(call, origin, address, reply, self.now())
+
+    async def _compare(self, call: Call, request: PullRequest) -> None:
+        message = peer_pb2.PullRequest(sender=self.sender, digest_hash=request.digest_hash).SerializeToString()
+        async with contextlib.aclosing(
+            self._channels.pull(call.peer.address, message, self.now(), timeout=self._timeout)
+        ) as responses:
+            async for raw in responses:
+                answer = peer_pb2.PullResponse.FromString(raw)
+                origin, address = wire.decode_sender(answer.sender, self._cluster)
+                reply = PullReply(
+                    agreed=answer.agreed,
+                    digest=wire.decode_digest(answer.digest) if answer.HasField("digest") else None,
+                )
+                self.engine.on_pull_reply(call, origin, address, reply, self.now())
+                return
+        raise ProtocolError("the peer answered a comparison with nothing")
+
+    async def _fetch(self, call: Call, request: PullRequest) -> None:
+        assert request.digest is not None
+        message = peer_pb2.PullRequest(
+            sender=self.sender, digest=wire.encode_digest(request.digest), repair=request.repair
+        ).SerializeToString()
+        begun = complete = False
+        async with contextlib.aclosing(
+            self._channels.pull(call.peer.address, message, self.now(), timeout=FETCH_TIMEOUT)
+        ) as responses:
+            async for raw in responses:
+                answer = peer_pb2.PullResponse.FromString(raw)
+                chunk = wire.decode_delta(answer.delta)
+                if chunk.header is not None and not begun:
+                    begun = True
+                    origin, address = wire.decode_sender(answer.sender, self._cluster)
+                    self.engine.begin_delta(call, origin, address, chunk.header)
+                if not begun:
+                    break
+                self.engine.merge_chunk(call, chunk.records, self.now(), superseded=chunk.superseded)
+                complete = chunk.complete
+        if not complete:
+            raise ProtocolError("the delta broke off before its end; what came was merged")
+        self.engine.end_delta(call, self.now())
+
+    # Seeds
+
+    async def _resolve_for_ever(self, *, resolved: bool) -> None:
+        while True:
+            await asyncio.sleep(self._seed_interval if resolved else min(FAST_RESOLVE, self._seed_interval))
+            resolved = await self._resolve() or resolved
+
+    async def _resolve(self) -> bool:
+        """Look up the seeds' names; returns whether any of them has an address now."""
+        found: list[str] = []
+        for seed in self._seeds:
+            host, _, port = seed.rpartition(":")
+            try:
+                entries = await self._loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+            except OSError as error:
+                self.complain("a seed's name cannot be resolved; trying again", seed, str(error))
+                continue
+            for family, _, _, _, address in entries:
+                found.append(f"[{address[0]}]:{port}" if family == socket.AF_INET6 else f"{address[0]}:{port}")
+        self.engine.membership.set_seeds(found)
+        return bool(found)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_INTERVAL)
+            await self._channels.close_idle(self.now())
+
+    def _notice(self, notice: Notice) -> None:
+        getattr(self._log, notice.level)(notice.event, **notice.facts)

@@ -1,0 +1,545 @@
+"""The servicers, and the one interceptor where bytes are decoded and errors become statuses.
+
+A servicer's method checks the request, calls one verb of the engine and builds the response. It never awaits between
+reading and changing state: a missed deadline cancels the handler at its awaits, and only there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError, Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status as RpcStatus
+
+from gossip_grpc import __version__, wire
+from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
+from gossip_grpc.core.membership import Status as MemberState
+from gossip_grpc.core.messages import PullRequest
+from gossip_grpc.core.records import Record, Value, value_order
+from gossip_grpc.core.store import member_of
+from gossip_grpc.errors import LimitError, LocalError, NotFoundError, ProtocolError, Reason, RemoteError
+from gossip_grpc.gen.gossip.v1 import (
+    cluster_pb2,
+    cluster_pb2_grpc,
+    common_pb2,
+    counter_pb2,
+    counter_pb2_grpc,
+    kv_pb2,
+    kv_pb2_grpc,
+    peer_pb2,
+    peer_pb2_grpc,
+    set_pb2,
+    set_pb2_grpc,
+)
+from gossip_grpc.logs import get_logger
+
+if TYPE_CHECKING:
+    from gossip_grpc.node import Node
+
+DOMAIN = "gossip-grpc"
+PAGE_BYTES = 1 << 20
+"""A page ends before it grows beyond this, unless it has one item only."""
+
+STATUS: dict[Reason, grpc.StatusCode] = {
+    Reason.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.KEY_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.COUNTER_OVERFLOW: grpc.StatusCode.OUT_OF_RANGE,
+    Reason.RECORD_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.SYNC_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.MESSAGE_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.NOT_READY: grpc.StatusCode.UNAVAILABLE,
+    Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
+    Reason.FOREIGN_CLUSTER: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.INCOMPATIBLE_PROTOCOL: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.CLOCK_POISON: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.BROKEN_TRANSFER: grpc.StatusCode.ABORTED,
+    Reason.NOT_IMPLEMENTED: grpc.StatusCode.UNIMPLEMENTED,
+    Reason.INTERNAL: grpc.StatusCode.INTERNAL,
+}
+
+RETRY_SECONDS = {Reason.NOT_READY: 1, Reason.STOPPING: 1, Reason.SYNC_LIMIT: 1}
+"""Where trying again helps, and after how long: sent as google.rpc.RetryInfo."""
+
+
+# Errors
+
+
+def status_of(error: ProtocolError) -> RpcStatus:
+    """The google.rpc.Status that tells a caller of an error: ErrorInfo, and BadRequest if a field is to blame."""
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    if error.field:
+        violation = BadRequest.FieldViolation(field=error.field, description=str(error))
+        details.append(BadRequest(field_violations=[violation]))
+    if error.reason in RETRY_SECONDS:
+        retry = RetryInfo()
+        retry.retry_delay.FromSeconds(RETRY_SECONDS[error.reason])
+        details.append(retry)
+    packed = []
+    for detail in details:
+        box = AnyMessage()
+        box.Pack(detail)
+        packed.append(box)
+    code: tuple[int, str] = STATUS[error.reason].value  # type: ignore[assignment]  # (number, name); typed as int
+    return RpcStatus(code=code[0], message=str(error), details=packed)
+
+
+async def _abort(context: Any, error: ProtocolError) -> None:
+    status = status_of(error)
+    trailer = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(STATUS[error.reason], status.message, trailer)
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Decodes requests, runs the handler, encodes responses; turns every error into a status.
+
+    Args:
+        seen: called with the sizes in bytes of what came in and what goes out.
+        refused: called with the caller's address and each error that came of what it sent.
+    """
+
+    def __init__(self, seen: Callable[[int, int], None], refused: Callable[[str, ProtocolError], None]) -> None:
+        self._seen = seen
+        self._refused = refused
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._log = get_logger()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Wrap the handler of a method; each method's is wrapped once."""
+        method: str = handler_call_details.method
+        handler = self._handlers.get(method)
+        if handler is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or not method.startswith("/gossip.v1."):
+                return handler
+            handler = self._handlers[method] = self._wrap(handler)
+        return handler
+
+    def _wrap(self, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        decode = handler.request_deserializer
+        encode = handler.response_serializer
+        if handler.unary_unary:
+            behaviour = handler.unary_unary
+
+            async def unary(raw: bytes, context: Any) -> bytes:
+                try:
+                    response: bytes = encode(await behaviour(decode(raw), context))
+                except Exception as error:
+                    failure = self._failure(error, context)
+                else:
+                    self._seen(len(raw), len(response))
+                    return response
+                await _abort(context, failure)  # outside of the try: it ends the call by raising
+                return b""
+
+            return cast("grpc.RpcMethodHandler[Any, Any]", grpc.unary_unary_rpc_method_handler(unary))
+        stream = handler.unary_stream
+
+        async def streaming(raw: bytes, context: Any) -> AsyncIterator[bytes]:
+            self._seen(len(raw), 0)
+            try:
+                async for response in stream(decode(raw), context):
+                    data = encode(response)
+                    self._seen(0, len(data))
+                    yield data
+            except Exception as error:
+                failure = self._failure(error, context)
+            else:
+                return
+            await _abort(context, failure)
+
+        return cast("grpc.RpcMethodHandler[Any, Any]", grpc.unary_stream_rpc_method_handler(streaming))
+
+    def _failure(self, error: Exception, context: Any) -> ProtocolError:
+        if isinstance(error, DecodeError):
+            error = RemoteError("the request is not a message of this method's type; check the client's stubs")
+        if isinstance(error, ProtocolError):
+            self._refused(context.peer(), error)
+            return error
+        self._log.error("handler failed", error=repr(error), exc_info=error)
+        return ProtocolError("internal error; the node's log says more", reason=Reason.INTERNAL)
+
+
+# Node to node
+
+
+class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
+    """Push and Pull for peers."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._serving = 0
+
+    async def Push(self, request: peer_pb2.PushRequest, context: Any) -> peer_pb2.PushResponse:
+        node = self._node
+        _check_message(request)
+        sender, address = wire.decode_sender(request.sender, node.config.cluster)
+        chunk = wire.decode_delta(request.delta)
+        digest_hash = request.digest_hash if request.HasField("digest_hash") else None
+        now = node.scheduler.now()
+        if request.transfer:
+            reply = node.engine.on_push_chunk(
+                sender,
+                address,
+                transfer=request.transfer,
+                chunk=request.chunk,
+                header=chunk.header,
+                records=chunk.records,
+                superseded=chunk.superseded,
+                complete=chunk.complete,
+                digest_hash=digest_hash,
+                now=now,
+            )
+        else:
+            reply = node.engine.on_push(sender, address, chunk.records, digest_hash, now)
+        node.engine.counters.pushes_received += 1
+        node.scheduler.pump()
+        return peer_pb2.PushResponse(
+            sender=node.scheduler.sender,
+            fresh=reply.fresh,
+            agreed=reply.agreed,
+            digest=wire.encode_digest(reply.digest) if reply.digest is not None else None,
+        )
+
+    async def Pull(self, request: peer_pb2.PullRequest, context: Any) -> AsyncIterator[peer_pb2.PullResponse]:
+        node = self._node
+        _check_message(request)
+        if request.sender.node_id:
+            sender, address = wire.decode_sender(request.sender, node.config.cluster)
+        else:
+            wire.check_cluster(request.sender, node.config.cluster)
+            sender, address = None, ""
+        digest = wire.decode_digest(request.digest) if request.HasField("digest") else None
+        digest_hash = request.digest_hash if request.HasField("digest_hash") else None
+        if digest is not None and self._serving >= node.config.max_inbound_syncs:
+            raise LimitError(f"{self._serving} syncs are being served; try again later", reason=Reason.SYNC_LIMIT)
+        reply = node.engine.on_pull(sender, address, PullRequest(digest_hash, digest, request.repair))
+        node.engine.counters.pulls_received += 1
+        node.scheduler.pump()
+        if reply.delta is None:
+            yield peer_pb2.PullResponse(
+                sender=node.scheduler.sender,
+                agreed=reply.agreed,
+                digest=wire.encode_digest(reply.digest) if reply.digest is not None else None,
+            )
+            return
+        self._serving += 1
+        try:
+            who = node.scheduler.sender
+            for delta in wire.encode_delta(reply.delta, node.config.chunk_bytes):
+                yield peer_pb2.PullResponse(sender=who, delta=delta)
+                who = None
+                await asyncio.sleep(0)  # let others have the loop between chunks
+        finally:
+            self._serving -= 1
+
+    async def Heartbeat(self, request: peer_pb2.HeartbeatRequest, context: Any) -> peer_pb2.HeartbeatResponse:
+        raise _not_implemented("Heartbeat")
+
+    async def Probe(self, request: peer_pb2.ProbeRequest, context: Any) -> peer_pb2.ProbeResponse:
+        raise _not_implemented("Probe")
+
+
+# Clients
+
+
+class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
+    """Registers."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def Get(
+        self, request: kv_pb2.KeyValueServiceGetRequest, context: Any
+    ) -> kv_pb2.KeyValueServiceGetResponse:
+        key = request.key
+        self._node.limits.check_key(key)
+        record = self._node.engine.store.register(key)
+        if record is None:
+            raise NotFoundError(f"there is no value for {key!r} at this node")
+        return kv_pb2.KeyValueServiceGetResponse(entry=wire.encode_entry(record))
+
+    async def Put(
+        self, request: kv_pb2.KeyValueServicePutRequest, context: Any
+    ) -> kv_pb2.KeyValueServicePutResponse:
+        node = self._node
+        key = request.key
+        value = wire.decode_value(request.value)
+        node.limits.check_key(key)
+        node.limits.check_value(value)
+        record = node.engine.put(key, value, node.scheduler.now())
+        node.scheduler.pump()
+        return kv_pb2.KeyValueServicePutResponse(session=wire.encode_session([record], record.clock))
+
+    async def Delete(
+        self, request: kv_pb2.KeyValueServiceDeleteRequest, context: Any
+    ) -> kv_pb2.KeyValueServiceDeleteResponse:
+        node = self._node
+        node.limits.check_key(request.key)
+        record = node.engine.delete(request.key, node.scheduler.now())
+        session = node.written([record] if record else [])
+        return kv_pb2.KeyValueServiceDeleteResponse(session=session, found=record is not None)
+
+    async def List(
+        self, request: kv_pb2.KeyValueServiceListRequest, context: Any
+    ) -> kv_pb2.KeyValueServiceListResponse:
+        store = self._node.engine.store
+
+        def entries(prefix: str, last: str | None) -> Iterator[tuple[str, kv_pb2.Entry]]:
+            for key in store.keys(prefix, last):
+                record = store.register(key)
+                if record is not None:
+                    yield key, wire.encode_entry(record)
+
+        items, token = _page(self._node, "kv", request, entries)
+        return kv_pb2.KeyValueServiceListResponse(entries=items, next_page_token=token)
+
+
+class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
+    """Counters."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def Get(
+        self, request: counter_pb2.CounterServiceGetRequest, context: Any
+    ) -> counter_pb2.CounterServiceGetResponse:
+        self._node.limits.check_key(request.key)
+        return counter_pb2.CounterServiceGetResponse(counter=self._counter(request.key))
+
+    async def Add(
+        self, request: counter_pb2.CounterServiceAddRequest, context: Any
+    ) -> counter_pb2.CounterServiceAddResponse:
+        node = self._node
+        node.limits.check_key(request.key)
+        record = node.engine.add(request.key, request.amount, node.scheduler.now())
+        session = node.written([record] if record else [])
+        return counter_pb2.CounterServiceAddResponse(session=session, value=self._counter(request.key).value)
+
+    async def Reset(
+        self, request: counter_pb2.CounterServiceResetRequest, context: Any
+    ) -> counter_pb2.CounterServiceResetResponse:
+        node = self._node
+        node.limits.check_key(request.key)
+        records = node.engine.reset(request.key, node.scheduler.now())
+        return counter_pb2.CounterServiceResetResponse(session=node.written(records))
+
+    async def List(
+        self, request: counter_pb2.CounterServiceListRequest, context: Any
+    ) -> counter_pb2.CounterServiceListResponse:
+        store = self._node.engine.store
+
+        def counters(prefix: str, last: str | None) -> Iterator[tuple[str, counter_pb2.Counter]]:
+            for key in store.counter_keys(prefix, last):
+                yield key, self._counter(key)
+
+        items, token = _page(self._node, "counter", request, counters)
+        return counter_pb2.CounterServiceListResponse(counters=items, next_page_token=token)
+
+    def _counter(self, key: str) -> counter_pb2.Counter:
+        value = self._node.engine.store.counter(key)
+        return counter_pb2.Counter(key=key, value=min(max(value, INT64_MIN), INT64_MAX))
+
+
+class SetServicer(set_pb2_grpc.SetServiceServicer):
+    """Sets."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def Get(self, request: set_pb2.SetServiceGetRequest, context: Any) -> set_pb2.SetServiceGetResponse:
+        node = self._node
+        node.limits.check_key(request.key)
+        limit = node.limits.page_size(request.page_size)
+        scope = f"set {request.key}"
+        last = wire.decode_page_token(scope, request.page_token)
+        held = node.engine.store.elements(request.key)
+        elements = sorted((value_order(element), element) for element in held)
+        after = (last[0], last[1:]) if last else (-1, b"")
+        rest = [element for order, element in elements if order > after]
+        page = _fill(((element, wire.encode_value(element)) for element in rest), limit)
+        token = ""
+        if len(page) < len(rest):
+            kind, data = value_order(page[-1][0])
+            token = wire.encode_page_token(scope, bytes([kind]) + data)
+        return set_pb2.SetServiceGetResponse(
+            elements=[value for _, value in page], next_page_token=token, size=len(held)
+        )
+
+    async def Add(self, request: set_pb2.SetServiceAddRequest, context: Any) -> set_pb2.SetServiceAddResponse:
+        node = self._node
+        elements = self._elements(request)
+        held = node.engine.store.elements(request.key)
+        added = sum(element not in held for element in elements)
+        records = node.engine.set_add(request.key, elements, node.scheduler.now())
+        return set_pb2.SetServiceAddResponse(session=node.written(records), added=added)
+
+    async def Remove(
+        self, request: set_pb2.SetServiceRemoveRequest, context: Any
+    ) -> set_pb2.SetServiceRemoveResponse:
+        node = self._node
+        elements = self._elements(request)
+        held = node.engine.store.elements(request.key)
+        removed = sum(element in held for element in elements)
+        records = node.engine.set_remove(request.key, elements, node.scheduler.now())
+        return set_pb2.SetServiceRemoveResponse(session=node.written(records), removed=removed)
+
+    async def List(self, request: set_pb2.SetServiceListRequest, context: Any) -> set_pb2.SetServiceListResponse:
+        store = self._node.engine.store
+
+        def sets(prefix: str, last: str | None) -> Iterator[tuple[str, set_pb2.SetSummary]]:
+            for key in store.set_keys(prefix, last):
+                yield key, set_pb2.SetSummary(key=key, size=len(store.elements(key)))
+
+        items, token = _page(self._node, "sets", request, sets)
+        return set_pb2.SetServiceListResponse(sets=items, next_page_token=token)
+
+    def _elements(self, request: set_pb2.SetServiceAddRequest | set_pb2.SetServiceRemoveRequest) -> list[Value]:
+        limits = self._node.limits
+        limits.check_key(request.key)
+        if not 1 <= len(request.elements) <= MAX_ELEMENTS:
+            raise LocalError(
+                f"elements has {len(request.elements)} items; give 1 to {MAX_ELEMENTS}", field="elements"
+            )
+        elements: dict[Value, None] = {}
+        for index, message in enumerate(request.elements):
+            path = f"elements[{index}]"
+            element = wire.decode_value(message, path)
+            limits.check_element(element, path)
+            elements[element] = None
+        return list(elements)
+
+
+class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
+    """The node and its cluster."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def GetStatus(
+        self, request: cluster_pb2.ClusterServiceGetStatusRequest, context: Any
+    ) -> cluster_pb2.ClusterServiceGetStatusResponse:
+        node = self._node
+        engine, store = node.engine, node.engine.store
+        now = node.scheduler.now()
+        coverage = [
+            cluster_pb2.OriginCoverage(
+                origin=wire.encode_origin(origin),
+                sequence=store.coverage.sequence(origin),
+                above=[common_pb2.SequenceRange(first=first, last=last) for first, last in store.coverage.above(origin)],
+            )
+            for origin in sorted(store.coverage.origins())
+        ]
+        members = store.members().values()
+        counters = engine.counters
+        last = engine.last_round
+        return cluster_pb2.ClusterServiceGetStatusResponse(
+            node_id=store.origin.node_id,
+            generation=store.origin.generation,
+            cluster=node.config.cluster,
+            ready=engine.ready and not engine.leaving,
+            clock=store.clock.time,
+            fingerprint=f"{store.fingerprint:016x}",
+            records=store.live,
+            tombstones=store.tombstones,
+            coverage=coverage,
+            uptime_seconds=now - node.started,
+            version=__version__,
+            strategy=str(node.config.strategy),
+            selector=str(node.config.selector),
+            peer_address=node.peer_address,
+            client_address=node.client_address,
+            members=sum(engine.membership.status(record) is MemberState.ALIVE for record in members),
+            gossip=cluster_pb2.GossipCounters(**{name: getattr(counters, name) for name in counters.__slots__}),
+            last_round_seconds=now - last[0] if last else None,
+            last_round_peer=last[1] if last else "",
+        )
+
+    async def ListMembers(
+        self, request: cluster_pb2.ClusterServiceListMembersRequest, context: Any
+    ) -> cluster_pb2.ClusterServiceListMembersResponse:
+        members = self._node.engine.store.members()
+
+        def found(prefix: str, last: str | None) -> Iterator[tuple[str, cluster_pb2.Member]]:
+            for name in sorted(members):
+                if last is None or name > last:
+                    yield name, self._member(members[name])
+
+        items, token = _page(self._node, "members", request, found)
+        return cluster_pb2.ClusterServiceListMembersResponse(members=items, next_page_token=token)
+
+    async def Leave(
+        self, request: cluster_pb2.ClusterServiceLeaveRequest, context: Any
+    ) -> cluster_pb2.ClusterServiceLeaveResponse:
+        peers = await self._node.leave()
+        self._node.request_stop("asked to leave by a client")
+        return cluster_pb2.ClusterServiceLeaveResponse(peers=peers)
+
+    def _member(self, record: Record) -> cluster_pb2.Member:
+        membership = self._node.engine.membership
+        member = member_of(record)
+        status = membership.status(record)
+        return cluster_pb2.Member(
+            node_id=record.origin.node_id,
+            generation=record.origin.generation,
+            incarnation=member.incarnation,
+            peer_address=member.peer_address,
+            client_address=member.client_address,
+            zone=member.zone,
+            tags=dict(member.tags),
+            version=member.version,
+            status=cluster_pb2.MemberStatus.Value(f"MEMBER_STATUS_{status}"),
+            reachable=membership.reachable(record.origin.node_id),
+        )
+
+
+def _page(
+    node: Node, listing: str, request: Any, items: Callable[[str, str | None], Iterator[tuple[str, Any]]]
+) -> tuple[list[Any], str]:
+    """One page of a listing by keys: its messages and the token of the next."""
+    prefix: str = getattr(request, "prefix", "")
+    node.limits.check_prefix(prefix)
+    limit = node.limits.page_size(request.page_size)
+    scope = f"{listing} {prefix}"
+    last = wire.decode_page_token(scope, request.page_token)
+    rest = items(prefix, last.decode() if last is not None else None)
+    page = _fill(rest, limit + 1)
+    token = ""
+    if len(page) > limit or next(rest, None) is not None:
+        page = page[:limit]
+        token = wire.encode_page_token(scope, page[-1][0].encode())
+    return [message for _, message in page], token
+
+
+def _fill(items: Iterator[tuple[Any, Any]], limit: int) -> list[tuple[Any, Any]]:
+    """As many items as fit a page: at most `limit`, and `PAGE_BYTES` or one item."""
+    page = []
+    size = 0
+    for item in items:
+        page.append(item)
+        size += item[1].ByteSize()
+        if len(page) == limit or size >= PAGE_BYTES:
+            break
+    return page
+
+
+def _check_message(request: Message) -> None:
+    if (size := request.ByteSize()) > wire.MAX_MESSAGE_BYTES:
+        raise LimitError(
+            f"the message has {size} bytes; at most {wire.MAX_MESSAGE_BYTES} are taken: send smaller chunks",
+            reason=Reason.MESSAGE_LIMIT,
+        )
+
+
+def _not_implemented(method: str) -> LocalError:
+    return LocalError(f"{method} comes with failure detection", reason=Reason.NOT_IMPLEMENTED)
