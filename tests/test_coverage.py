@@ -1,0 +1,160 @@
+"""Coverage behaves as the plain set of dots it stands for, whatever its ranges look like inside."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.records import Dot, Origin
+
+A, B, C = Origin("a", 1), Origin("a", 2), Origin("b", 1)
+ORIGINS = [A, B, C]
+LAST = 12
+
+origins = st.sampled_from(ORIGINS)
+sequences = st.integers(1, LAST)
+
+
+class Span(NamedTuple):
+    """One step: add the dots from first to last, one by one or as a range."""
+
+    origin: Origin
+    first: int
+    last: int
+    as_range: bool
+
+
+spans = st.builds(
+    lambda origin, first, length, as_range: Span(origin, first, first + length, as_range),
+    origins,
+    sequences,
+    st.integers(0, 4),
+    st.booleans(),
+)
+histories = st.lists(spans, max_size=30)
+
+
+def build(history: list[Span]) -> tuple[Coverage, set[Dot]]:
+    coverage, dots = Coverage(), set[Dot]()
+    for origin, first, last, as_range in history:
+        new = {Dot(origin, sequence) for sequence in range(first, last + 1)}
+        if as_range:
+            assert coverage.add_range(origin, first, last) == bool(new - dots)
+        else:
+            for dot in sorted(new, key=lambda dot: -dot.sequence if first % 2 else dot.sequence):
+                assert coverage.add(*dot) == (dot not in dots)
+        dots |= new
+    return coverage, dots
+
+
+@given(histories)
+def test_holds_exactly_the_dots_added(history: list[Span]) -> None:
+    coverage, dots = build(history)
+    assert set(coverage.dots()) == dots
+    assert list(coverage.dots()) == sorted(dots)
+    for origin in ORIGINS:
+        for sequence in range(1, LAST + 6):
+            assert coverage.covers(origin, sequence) == (Dot(origin, sequence) in dots)
+    assert coverage.origins() == {dot.origin for dot in dots}
+
+
+@given(histories)
+def test_sequence_is_where_the_first_hole_is_and_highest_the_last_dot(history: list[Span]) -> None:
+    coverage, dots = build(history)
+    for origin in ORIGINS:
+        own = {dot.sequence for dot in dots if dot.origin == origin}
+        assert coverage.sequence(origin) == next(n for n in range(LAST + 10) if n + 1 not in own)
+        assert coverage.highest(origin) == max(own, default=0)
+
+
+@given(histories)
+def test_ranges_are_sorted_and_apart_from_each_other_and_from_the_sequence(history: list[Span]) -> None:
+    coverage, _ = build(history)
+    for origin in ORIGINS:
+        last = coverage.sequence(origin)
+        for first, end in coverage.above(origin):
+            assert last + 1 < first <= end
+            last = end
+
+
+@given(histories, histories)
+def test_merge_is_the_union(one: list[Span], other: list[Span]) -> None:
+    (first, dots), (second, more) = build(one), build(other)
+    before = second.copy()
+    first.merge(second)
+    assert set(first.dots()) == dots | more
+    assert first == Coverage.of(dots | more)
+    assert second == before
+
+
+@given(histories, histories)
+def test_includes_is_the_superset(one: list[Span], other: list[Span]) -> None:
+    (first, dots), (second, more) = build(one), build(other)
+    assert first.includes(second) == (dots >= more)
+    first.merge(second)
+    assert first.includes(second)
+
+
+@given(histories, histories)
+def test_equality_and_hash_are_of_the_dots_not_of_their_history(one: list[Span], other: list[Span]) -> None:
+    (first, dots), (second, more) = build(one), build(other)
+    assert (first == second) == (dots == more)
+    assert (first.hash() == second.hash()) == (dots == more)
+    assert Coverage.of(sorted(dots, reverse=True)) == first
+    assert Coverage.of(sorted(dots, reverse=True)).hash() == first.hash()
+
+
+@given(histories, origins, sequences)
+def test_a_copy_is_independent(history: list[Span], origin: Origin, sequence: int) -> None:
+    coverage, dots = build(history)
+    copy = coverage.copy()
+    copy.add(origin, sequence)
+    copy.add_range(origin, sequence, sequence + 20)
+    assert set(coverage.dots()) == dots
+
+
+def test_a_filled_hole_folds_the_range_above_it_into_the_sequence() -> None:
+    coverage = Coverage.of([(A, 1), (A, 3), (A, 4), (A, 7)])
+    assert (coverage.sequence(A), coverage.above(A)) == (1, [(3, 4), (7, 7)])
+    assert coverage.add(A, 2)
+    assert (coverage.sequence(A), coverage.above(A)) == (4, [(7, 7)])
+
+
+def test_a_merged_sequence_folds_the_ranges_that_it_reaches() -> None:
+    coverage = Coverage.of([(A, 3), (A, 6)])
+    coverage.merge(Coverage({A: 2}))
+    assert (coverage.sequence(A), coverage.above(A)) == (3, [(6, 6)])
+
+
+def test_a_sequence_is_included_by_a_range_only_if_it_starts_at_one() -> None:
+    assert not Coverage.of([(A, 2), (A, 3)]).includes(Coverage({A: 3}))
+    assert Coverage({A: 3}).includes(Coverage.of([(A, 2), (A, 3)]))
+
+
+def test_nothing_is_covered_of_an_unknown_origin() -> None:
+    coverage = Coverage()
+    assert (coverage.sequence(A), coverage.above(A), coverage.highest(A)) == (0, [], 0)
+    assert not coverage.covers(A, 1)
+
+
+def test_hash_is_the_same_on_every_machine() -> None:
+    assert f"{Coverage().hash():016x}" == "2d06800538d394c2"
+    assert f"{Coverage.of([(A, 1), (A, 3), (C, 2)]).hash():016x}" == "f68cada0a6c31e80"
+
+
+def test_hash_tells_names_apart_that_run_into_the_generation() -> None:
+    assert Coverage.of([(Origin("a", 11), 1)]).hash() != Coverage.of([(Origin("a1", 1), 1)]).hash()
+
+
+def test_reads_well_in_a_failing_test() -> None:
+    assert repr(Coverage.of([(C, 1), (A, 1), (A, 3)])) == "Coverage(a/1: 1 [(3, 3)], b/1: 1 )"
+
+
+def test_is_not_hashable_and_equals_no_other_type() -> None:
+    assert Coverage() != {}
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(Coverage())
