@@ -173,14 +173,14 @@ def wins(new: Record, old: Record) -> bool:
 def fingerprint(record: Record) -> int:
     """64-bit hash of one user record; a store's fingerprint is the sum of them modulo 2^64.
 
-    Text of free length is set off by its length, so that no two records share an input.
+    The kind comes first and text of free length is set off by its length, so that no two records share an input.
     """
     content = record.content
     origin = record.origin
     node_id = origin.node_id
     slot: Any = record.slot
     if record.kind == Kind.REGISTER:
-        head = f"{record.clock} {record.sequence} {origin.generation} {len(node_id)} {node_id} {len(slot)} {slot}"
+        head = f"1 {record.clock} {record.sequence} {origin.generation} {len(node_id)} {node_id} {len(slot)} {slot}"
         if type(content) is str:
             return xxh3_64_intdigest(f"{head}T{content}".encode())
         return xxh3_64_intdigest(content, xxh3_64_intdigest(f"{head}B".encode()))
