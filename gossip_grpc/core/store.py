@@ -168,7 +168,7 @@ class Store:
         return record
 
     def merge(self, records: Iterable[Record], now: float, *, repair: bool = False) -> list[Record]:
-        """Merge received records and cover their dots; returns those that were new here.
+        """Merge received records and cover their dots; returns what was new here or, in a repair, changed a slot.
 
         Args:
             records: what was received, each of a valid dot and clock.
@@ -180,11 +180,12 @@ class Store:
         clock = self.clock.time
         fresh = []
         for record in records:
-            if not add(record.origin, record.sequence) and not repair:
+            new = add(record.origin, record.sequence)
+            if not new and not repair:
                 continue
             if record.clock > clock:
                 clock = record.clock
-            if apply(record, now, guarded=not repair) or not repair:
+            if apply(record, now, guarded=not repair) or new:
                 fresh.append(record)
         self.clock.witness(clock)
         if fresh:

@@ -1,0 +1,713 @@
+"""The store: what users see of it, what merging, deleting and purging do, and what travels in a delta."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.records import Kind, Member, Origin, Record, fingerprint
+from gossip_grpc.core.store import Store, member_of
+from gossip_grpc.core.sync import Delta, Digest
+from gossip_grpc.core.transfer import InboundDelta
+from tests import samples
+from tests.samples import A, B, C, addition, member, register, removal, reset, share
+
+DAY = 86_400.0
+
+
+def put(store: Store, key: str, value: str | bytes | None, now: float = 0.0) -> Record:
+    return store.write(Kind.REGISTER, key, value, now)
+
+
+def add(store: Store, key: str, amount: int) -> Record:
+    added, subtracted = store.share(key, store.origin)
+    content = (added + max(amount, 0), subtracted + max(-amount, 0))
+    return store.write(Kind.COUNTER_SHARE, (key, store.origin), content, 0.0)
+
+
+def reset_seen(store: Store, key: str) -> list[Record]:
+    return [
+        store.write(Kind.COUNTER_RESET, (key, origin), store.share(key, origin), 0.0)
+        for origin in store.counter_origins(key)
+    ]
+
+
+def set_add(store: Store, key: str, element: str | bytes) -> Record:
+    sequence = store.coverage.sequence(store.origin) + 1
+    return store.write(Kind.SET_ELEMENT, (key, element, store.origin), (sequence, False), 0.0)
+
+
+def set_remove(store: Store, key: str, element: str | bytes) -> list[Record]:
+    removed = []
+    for origin in store.elements(key).get(element, ()):
+        held = store.get(Kind.SET_ELEMENT, (key, element, origin))
+        assert held is not None
+        removed.append(store.write(Kind.SET_ELEMENT, (key, element, origin), (held.content[0], True), 0.0))
+    return removed
+
+
+def pull(here: Store, there: Store, now: float = 0.0, *, repair: bool = False) -> Delta:
+    """Bring here what it lacks of there, completely; returns the delta."""
+    delta = there.delta(here.digest(), repair=repair)
+    inbound = InboundDelta(here, delta)
+    inbound.merge(delta.records, now, synced=True)
+    inbound.merge(delta.superseded, now, synced=True, superseded=True)
+    inbound.complete()
+    return delta
+
+
+def value(store: Store, key: str) -> object:
+    record = store.register(key)
+    return None if record is None else record.content
+
+
+def check(store: Store) -> None:
+    """What is kept for speed agrees with the records."""
+    user = [record for record in store.records() if record.kind is not Kind.MEMBER]
+    live = [record for record in user if not record.is_tombstone]
+    assert store.live == len(live)
+    assert store.tombstones == len(user) - len(live)
+    assert store.fingerprint == sum(map(fingerprint, live)) % 2**64
+    assert list(store.keys()) == sorted(str(r.slot) for r in live if r.kind is Kind.REGISTER)
+
+
+# Writing
+
+
+def test_writes_have_sequences_without_holes_and_growing_clocks() -> None:
+    store = Store(A)
+    written = [put(store, "x", "1"), add(store, "n", 1), set_add(store, "s", "e"), put(store, "x", None)]
+    assert [record.sequence for record in written] == [1, 2, 3, 4]
+    assert [record.clock for record in written] == [1, 2, 3, 4]
+    assert store.coverage == Coverage({A: 4})
+
+
+def test_a_local_write_wins_over_all_that_was_merged() -> None:
+    store = Store(A)
+    store.merge([register("x", "z", B, 1, clock=1000)], 0.0)
+    assert put(store, "x", "mine").clock == 1001
+    assert value(store, "x") == "mine"
+
+
+def test_every_change_of_state_gives_a_new_version() -> None:
+    store, peer = Store(A), Store(B)
+    versions = [store.version]
+    put(store, "x", "1")
+    versions.append(store.version)
+    store.merge([put(peer, "y", "1")], 0.0)
+    versions.append(store.version)
+    pull(store, peer)
+    versions.append(store.version)
+    store.learn_context({C: 1})
+    versions.append(store.version)
+    put(store, "x", None)
+    versions.append(store.version)
+    store.purge(DAY, DAY)
+    versions.append(store.version)
+    store.forget(Kind.REGISTER, "y")
+    versions.append(store.version)
+    assert versions == sorted(set(versions))
+
+
+def test_what_changes_nothing_gives_no_new_version() -> None:
+    store = Store(A)
+    record = register("x", "1", B)
+    store.merge([record], 0.0)
+    version = store.version
+    store.merge([record], 0.0)
+    store.merge_superseded([record])
+    store.learn_context({A: 5})
+    store.forget(Kind.REGISTER, "nothing")
+    assert store.purge(DAY, DAY) == 0
+    assert store.version == version
+
+
+# Registers and listings
+
+
+def test_a_deleted_register_has_no_value_but_a_tombstone() -> None:
+    store = Store(A)
+    put(store, "x", "1")
+    put(store, "x", None)
+    assert store.register("x") is None
+    tombstone = store.get(Kind.REGISTER, "x")
+    assert tombstone is not None
+    assert tombstone.is_tombstone
+    assert (store.live, store.tombstones, store.fingerprint) == (0, 1, 0)
+
+
+def test_each_kind_has_a_key_space_of_its_own() -> None:
+    store = Store(A)
+    put(store, "x", "text")
+    add(store, "x", 7)
+    set_add(store, "x", "e")
+    assert value(store, "x") == "text"
+    assert store.counter("x") == 7
+    assert list(store.elements("x")) == ["e"]
+
+
+def test_listings_hold_live_keys_in_order_a_page_at_a_time() -> None:
+    store = Store(A)
+    for key in ("b2", "a1", "b1", "b3", "c1"):
+        put(store, key, "v")
+        add(store, key, 1)
+        set_add(store, key, "e")
+    put(store, "b2", None)
+    set_remove(store, "b2", "e")
+    assert list(store.keys()) == ["a1", "b1", "b3", "c1"]
+    assert list(store.keys("b")) == ["b1", "b3"]
+    assert list(store.keys("b", "b1")) == ["b3"]
+    assert list(store.counter_keys("b", "b1")) == ["b2", "b3"]
+    assert list(store.set_keys("b")) == ["b1", "b3"]
+    assert list(store.set_keys("b", "b1")) == ["b3"]
+    put(store, "b2", "again")
+    set_add(store, "b2", "e")
+    assert list(store.keys("b")) == list(store.set_keys("b")) == ["b1", "b2", "b3"]
+
+
+# Counters
+
+
+def test_a_counter_is_the_sum_of_all_shares() -> None:
+    here, there = Store(A), Store(B)
+    add(here, "n", 5)
+    add(here, "n", -7)
+    add(there, "n", 10)
+    pull(here, there)
+    assert here.counter("n") == 8
+    assert here.share("n", A) == (5, 7)
+    assert here.counter_origins("n") == [A, B]
+    assert here.counter("unknown") == 0
+    assert here.share("n", C) == (0, 0)
+
+
+def test_a_reset_cancels_what_it_saw_and_never_a_concurrent_addition() -> None:
+    here, there = Store(A), Store(B)
+    add(here, "n", 5)
+    pull(there, here)
+    reset_seen(there, "n")
+    assert there.counter("n") == 0
+    add(here, "n", 3)
+    pull(here, there)
+    pull(there, here)
+    assert here.counter("n") == there.counter("n") == 3
+
+
+def test_two_concurrent_resets_cancel_once() -> None:
+    here, there = Store(A), Store(B)
+    add(here, "n", 5)
+    pull(there, here)
+    reset_seen(there, "n")
+    add(here, "n", -2)
+    reset_seen(here, "n")
+    add(here, "n", 1)
+    pull(here, there)
+    pull(there, here)
+    assert here.counter("n") == there.counter("n") == 1
+
+
+@pytest.mark.parametrize("first", ["share", "reset"])
+def test_a_reset_may_come_before_the_share_it_saw(first: str) -> None:
+    records = {"share": share("n", 5, 2, A, 1), "reset": reset("n", A, (5, 2), B, 1)}
+    store = Store(C)
+    store.merge([records[first]], 0.0)
+    if first == "reset":
+        assert store.counter("n") == 0
+    store.merge(records.values(), 0.0)
+    assert store.counter("n") == 0
+    assert store.counter_origins("n") == [A]
+    assert list(store.counter_keys()) == ["n"]
+
+
+def test_a_late_share_below_what_a_reset_saw_counts_as_nothing() -> None:
+    store = Store(C)
+    store.merge([reset("n", A, (5, 2), B, 1), share("n", 3, 2, A, 1)], 0.0)
+    assert store.counter("n") == 0
+    store.merge([share("n", 6, 4, A, 9)], 0.0)
+    assert store.counter("n") == (6 - 5) - (4 - 2)
+
+
+# Sets
+
+
+def test_an_addition_that_a_removal_did_not_see_survives_it() -> None:
+    here, there = Store(A), Store(B)
+    set_add(here, "s", "e")
+    pull(there, here)
+    set_add(here, "s", "e")
+    set_remove(there, "s", "e")
+    assert there.elements("s") == {}
+    pull(here, there)
+    pull(there, here)
+    assert here.elements("s") == there.elements("s") == {"e": (A,)}
+
+
+def test_an_element_stays_until_every_addition_is_removed() -> None:
+    here, there = Store(A), Store(B)
+    set_add(here, "s", "e")
+    set_add(there, "s", "e")
+    set_remove(there, "s", "e")
+    pull(here, there)
+    pull(there, here)
+    assert here.elements("s") == {"e": (A,)}
+    set_add(there, "s", "e")
+    pull(here, there)
+    assert here.elements("s") == {"e": (A, B)}
+    assert len(set_remove(here, "s", "e")) == 2
+    assert here.elements("s") == {}
+    assert list(here.set_keys()) == []
+
+
+def test_removing_one_of_two_holders_keeps_the_element() -> None:
+    store = Store(C)
+    added = addition("s", "e", A)
+    store.merge([added, addition("s", "e", B), addition("s", "f", B, 2)], 0.0)
+    store.merge([removal("s", "e", added, A)], 0.0)
+    assert store.elements("s") == {"e": (B,), "f": (B,)}
+
+
+def test_text_and_bytes_are_different_elements() -> None:
+    store = Store(A)
+    set_add(store, "s", "e")
+    set_add(store, "s", b"e")
+    assert set(store.elements("s")) == {"e", b"e"}
+    assert store.elements("unknown") == {}
+
+
+# Merging
+
+
+def test_stale_duplicate_and_reordered_records_change_nothing() -> None:
+    peer, store = Store(B), Store(A)
+    history = [put(peer, "x", "1"), put(peer, "x", "2"), add(peer, "n", 1), add(peer, "n", 1), put(peer, "x", None)]
+    assert store.merge(reversed(history), 0.0) == history[::-1]
+    before = (store.digest(), store.version, list(store.records()))
+    assert store.merge(history, 1.0) == []
+    assert (store.digest(), store.version, list(store.records())) == before
+    assert store.register("x") is None
+    assert store.counter("n") == 2
+
+
+def test_a_merged_record_covers_its_own_dot_only() -> None:
+    store = Store(A)
+    store.merge([register("x", "3", B, 3)], 0.0)
+    assert store.coverage == Coverage.of([(B, 3)])
+
+
+def test_a_covered_record_is_ignored_even_where_it_would_win() -> None:
+    store = Store(A)
+    store.merge([register("x", "old", B, 1, clock=1)], 0.0)
+    assert store.merge([register("x", "other", B, 1, clock=99)], 0.0) == []
+    assert value(store, "x") == "old"
+    assert store.clock.time == 1
+
+
+def test_merging_any_kind_moves_the_clock() -> None:
+    for record in (register("x", "1", B, 7), share("n", 1, 0, B, 7), addition("s", "e", B, 7), member(B, 7)):
+        store = Store(A)
+        store.merge([record], 0.0)
+        assert put(store, "y", "1").clock == 8
+
+
+def test_a_superseded_record_moves_the_clock_too() -> None:
+    store = Store(A)
+    store.merge_superseded([register("x", "1", B, 7)])
+    assert put(store, "y", "1").clock == 8
+
+
+@given(st.lists(samples.registers(keys=st.just("k")) | samples.shares() | samples.elements(), max_size=30), st.data())
+def test_counts_fingerprint_and_listings_agree_with_the_records(records: list[Record], data: st.DataObject) -> None:
+    store = Store(C)
+    store.merge(records, 0.0)
+    check(store)
+    store.learn_context({record.origin: record.sequence for record in data.draw(st.permutations(records))[:3]})
+    store.purge(DAY, DAY)
+    check(store)
+
+
+def test_members_are_neither_counted_nor_fingerprinted() -> None:
+    store = Store(A)
+    store.merge([member(B)], 0.0)
+    assert (store.live, store.fingerprint) == (0, 0)
+    assert list(store.members()) == ["b"]
+    assert member_of(store.members()["b"]) == Member(1, "b:1")
+
+
+def test_a_newer_member_record_replaces_the_old_one() -> None:
+    store = Store(A)
+    store.merge([member(B, 1, incarnation=1), member(B, 2, incarnation=2, zone="z")], 0.0)
+    assert member_of(store.members()["b"]).zone == "z"
+    assert store.merge([member(Origin("b", 0), 9, incarnation=9)], 0.0)
+    assert member_of(store.members()["b"]).zone == "z"
+
+
+def test_a_forgotten_record_never_comes_back() -> None:
+    store = Store(A)
+    record = member(B)
+    store.merge([record], 0.0)
+    store.forget(Kind.MEMBER, "b")
+    assert store.members() == {}
+    assert store.merge([record], 0.0) == []
+    assert store.members() == {}
+
+
+# Repair
+
+
+def test_a_repair_merges_what_is_covered() -> None:
+    store = Store(A)
+    store.merge([register("x", "old", B, 1, clock=1)], 0.0)
+    won = register("x", "other", B, 1, clock=2)
+    assert store.merge([won], 0.0, repair=True) == [won]
+    assert value(store, "x") == "other"
+
+
+def test_a_repair_keeps_the_winner_and_counts_only_what_it_changed() -> None:
+    store = Store(A)
+    store.merge([register("x", "new", B, 2, clock=9)], 0.0)
+    version = store.version
+    assert store.merge([register("x", "old", B, 2, clock=3)], 0.0, repair=True) == []
+    assert value(store, "x") == "new"
+    assert store.version == version
+
+
+def test_a_repair_that_covers_a_new_dot_gives_a_new_version_although_the_record_lost() -> None:
+    store = Store(A)
+    store.merge([register("x", "new", B, 2, clock=9)], 0.0)
+    version = store.version
+    lost = register("x", "old", C, 1, clock=3)
+    assert store.merge([lost], 0.0, repair=True) == [lost]
+    assert store.coverage.covers(C, 1)
+    assert store.version > version
+
+
+def test_a_repair_passes_by_the_guards() -> None:
+    store = Store(A)
+    guard, guarded = register("x", None, B, 1, clock=5), register("x", "v", C, 1, clock=3)
+    store.merge_superseded([guard])
+    store.merge([guarded], 0.0, repair=True)
+    assert value(store, "x") == "v"
+
+
+# Digests and deltas
+
+
+def test_a_digest_is_a_snapshot() -> None:
+    store = Store(A)
+    put(store, "x", "1")
+    digest = store.digest()
+    before = (digest.coverage.copy(), dict(digest.floor), dict(digest.context), digest.fingerprint)
+    put(store, "x", None)
+    store.purge(DAY, DAY)
+    assert (digest.coverage, digest.floor, digest.context, digest.fingerprint) == before
+
+
+def test_a_delta_holds_members_first_then_records_by_origin_and_sequence() -> None:
+    store = Store(B)
+    put(store, "own", "1")
+    store.merge([register("k3", "v", C, 3), register("k1", "v", C, 1), member(C, 2), register("k2", "v", A, 1)], 0.0)
+    delta = store.delta(Digest())
+    assert [str(record.dot) for record in delta.records] == ["c/1:2", "a/1:1", "b/1:1", "c/1:1", "c/1:3"]
+
+
+def test_a_delta_holds_what_the_digest_lacks_and_nothing_else() -> None:
+    store = Store(B)
+    for number in range(6):
+        put(store, f"k{number}", "v")
+    store.merge([member(C, 1), register("x", "v", C, 2)], 0.0)
+    digest = Digest(Coverage.of([(B, 1), (B, 2), (B, 4), (C, 1)]))
+    delta = store.delta(digest)
+    assert [str(record.dot) for record in delta.records] == ["b/1:3", "b/1:5", "b/1:6", "c/1:2"]
+    assert (delta.full, delta.repair, delta.base) == (False, False, digest)
+    assert delta.snapshot == store.digest()
+    assert store.delta(store.digest()).records == []
+
+
+def test_a_delta_leaves_out_what_was_superseded() -> None:
+    store = Store(A)
+    put(store, "x", "1")
+    put(store, "y", "1")
+    put(store, "x", "2")
+    assert [record.content for record in store.delta(Digest()).records] == ["1", "2"]
+
+
+def test_a_repair_delta_holds_everything() -> None:
+    store = Store(A)
+    put(store, "x", "1")
+    put(store, "y", "1")
+    delta = store.delta(store.digest(), repair=True)
+    assert (len(delta.records), delta.full, delta.repair) == (2, False, True)
+
+
+def test_overwriting_keys_leaves_a_log_bounded_by_twice_the_live_records() -> None:
+    store = Store(A)
+    for number in range(200_000):
+        put(store, f"k{number % 1000}", "v")
+    log = store._logs[A]
+    assert log.live == 1000
+    assert len(log.entries) <= 2 * log.live + 1
+    delta = store.delta(Digest())
+    assert [record.sequence for record in delta.records] == list(range(199_001, 200_001))
+    assert store.delta(Digest(Coverage({A: 199_998}))).records == delta.records[-2:]
+
+
+def test_a_small_log_is_not_compacted_for_every_write() -> None:
+    store = Store(A)
+    for _ in range(60):
+        put(store, "x", "v")
+    assert len(store._logs[A].entries) == 60
+    assert len(store.delta(Digest()).records) == 1
+
+
+def test_compaction_keeps_a_log_that_arrived_in_disorder_in_order() -> None:
+    store = Store(A)
+    store.merge([register(f"k{n % 7}", "v", B, n) for n in range(300, 0, -1)], 0.0)
+    assert [record.sequence for record in store.delta(Digest()).records] == list(range(294, 301))
+
+
+# Completing
+
+
+def test_a_complete_delta_covers_what_the_sender_covers_holes_and_all() -> None:
+    sender = Store(B)
+    for _ in range(3):
+        put(sender, "x", "v")
+    sender.merge([register("y", "v", C, 5)], 0.0)
+    here = Store(A)
+    pull(here, sender)
+    assert here.coverage == sender.coverage == Coverage({B: 3}, {C: [(5, 5)]})
+
+
+def test_context_is_learned_but_never_ones_own() -> None:
+    store = Store(A)
+    assert store.context == {}
+    store.learn_context({A: 7, B: 3})
+    store.learn_context({B: 2, C: 1})
+    assert store.context == {B: 3, C: 1}
+    put(store, "x", "1")
+    assert store.context == {A: 1, B: 3, C: 1}
+
+
+def test_a_complete_delta_brings_the_senders_context() -> None:
+    sender, here = Store(B), Store(A)
+    put(sender, "x", "1")
+    sender.learn_context({C: 4})
+    pull(here, sender)
+    assert here.context == {B: 1, C: 4}
+
+
+# Deleting and purging
+
+
+def test_a_tombstone_is_purged_once_it_is_old_and_settled() -> None:
+    store = Store(A)
+    put(store, "x", "1", now=0.0)
+    put(store, "x", None, now=10.0)
+    assert store.purge(9.9 + DAY, DAY) == 0
+    assert store.tombstones == 1
+    assert store.purge(10.0 + DAY, DAY) == 1
+    assert (store.tombstones, store.get(Kind.REGISTER, "x"), store.floor) == (0, None, {A: 2})
+
+
+def test_a_removed_element_is_purged_like_a_deleted_register() -> None:
+    store = Store(A)
+    set_add(store, "s", "e")
+    set_remove(store, "s", "e")
+    assert store.purge(DAY, DAY) == 1
+    assert (store.tombstones, store.floor) == (0, {A: 2})
+
+
+def test_a_tombstone_that_is_not_settled_is_not_purged_however_old() -> None:
+    deleter, here = Store(B), Store(A)
+    put(deleter, "x", "1")
+    here.merge([put(deleter, "x", None)], 0.0)
+    assert here.purge(100 * DAY, DAY) == 0
+    assert (here.tombstones, here.purge_blocked) == (1, 1)
+    pull(here, deleter)
+    assert here.purge(100 * DAY, DAY) == 1
+    assert (here.tombstones, here.purge_blocked) == (0, 0)
+
+
+def test_retention_counts_from_the_arrival_here() -> None:
+    deleter, here = Store(B), Store(A)
+    put(deleter, "x", None, now=0.0)
+    pull(here, deleter, now=DAY)
+    assert deleter.purge(DAY, DAY) == 1
+    assert here.purge(DAY + 1, DAY) == 0
+    assert here.purge(2 * DAY, DAY) == 1
+
+
+def test_a_value_written_over_a_tombstone_is_not_purged() -> None:
+    store = Store(A)
+    put(store, "x", None)
+    put(store, "x", "again")
+    assert store.purge(DAY, DAY) == 0
+    assert value(store, "x") == "again"
+
+
+def test_a_peer_below_the_floor_gets_everything_and_drops_what_was_deleted() -> None:
+    here, away = Store(A), Store(B)
+    put(here, "x", "1")
+    put(here, "keep", "1")
+    pull(away, here)
+    put(away, "mine", "unseen")
+    put(here, "x", None)
+    assert here.purge(DAY, DAY) == 1
+
+    delta = pull(away, here)
+
+    assert delta.full
+    assert sorted(str(record.slot) for record in delta.records) == ["keep"]
+    assert value(away, "x") is None
+    assert away.get(Kind.REGISTER, "x") is None
+    assert value(away, "mine") == "unseen"
+    assert value(away, "keep") == "1"
+    assert away.floor == {A: 3}
+    check(away)
+
+
+def test_a_peer_above_the_floor_gets_no_full_delta() -> None:
+    here, peer = Store(A), Store(B)
+    put(here, "x", None)
+    pull(peer, here)
+    here.purge(DAY, DAY)
+    put(here, "y", "1")
+    assert not here.delta(peer.digest()).full
+    assert here.delta(Digest()).full
+
+
+def test_a_full_delta_drops_records_of_every_user_kind_but_no_member() -> None:
+    records = [register("x", "1", B, 1), share("n", 1, 0, B, 2), reset("n", B, (1, 0), B, 3), addition("s", "e", B, 4)]
+    here = Store(A)
+    here.merge([*records, member(B, 5)], 0.0)
+    header = Delta(Digest(), Digest(Coverage({B: 5}), floor={B: 5}), full=True)
+    assert here.complete(header, Coverage()) == 4
+    assert here.live == 0
+    assert list(here.members()) == ["b"]
+    assert here.counter("n") == 0
+    check(here)
+
+
+def test_a_full_delta_never_lowers_the_floor() -> None:
+    here = Store(A)
+    put(here, "x", None)
+    here.purge(DAY, DAY)
+    here.complete(Delta(Digest(), Digest(floor={A: 0, B: 3}, coverage=Coverage({B: 3})), full=True), Coverage())
+    assert here.floor == {A: 1, B: 3}
+
+
+def test_nothing_comes_back_after_delete_purge_and_heal() -> None:
+    here, away, third = Store(A), Store(B), Store(C)
+    old = put(here, "x", "old")
+    pull(away, here)
+    pull(third, here)
+    put(here, "x", None)
+    pull(third, here)
+    here.purge(DAY, DAY)
+    third.purge(DAY, DAY)
+    pull(away, here)
+    for one in (here, away, third):
+        for other in (here, away, third):
+            if one is not other:
+                pull(one, other)
+        one.merge([old], 0.0)
+    assert [value(store, "x") for store in (here, away, third)] == [None, None, None]
+    assert here.fingerprint == away.fingerprint == third.fingerprint == 0
+    assert here.coverage == away.coverage == third.coverage
+
+
+# Superseded records, kept aside until they are settled
+
+
+def test_a_superseded_record_of_another_origin_is_kept_until_it_is_settled() -> None:
+    store = Store(A)
+    store.merge([register("x", "1", B, 1, clock=1)], 0.0)
+    put(store, "x", "2")
+    assert store.superseded == 1
+    store.learn_context({B: 1})
+    store.purge(0.0, DAY)
+    assert store.superseded == 0
+
+
+def test_what_need_not_be_kept_aside() -> None:
+    def superseded(old: Record, new: Record, context: dict[Origin, int]) -> int:
+        store = Store(A)
+        store.learn_context(context)
+        store.merge([old, new], 0.0)
+        return store.superseded
+
+    old, new = register("x", "1", B, 1, clock=1), register("x", "2", C, 1, clock=2)
+    assert superseded(old, new, {}) == 1
+    assert superseded(new, old, {}) == 1
+    assert superseded(old, new, {B: 1}) == 0, "settled"
+    assert superseded(register("x", "1", A, 1, clock=1), new, {}) == 0, "our own"
+    assert superseded(old, register("x", "2", B, 2, clock=2), {}) == 0, "superseded by its own origin"
+    assert superseded(reset("n", C, (1, 0), B), reset("n", C, (2, 0), C), {}) == 0, "a counter"
+
+
+def test_a_superseded_record_guards_its_slot_against_what_it_supersedes() -> None:
+    store = Store(A)
+    tombstone = register("x", None, B, 1, clock=5)
+    store.merge_superseded([tombstone])
+    dead = register("x", "dead", C, 1, clock=3)
+    assert store.merge([dead], 0.0) == [dead]
+    assert value(store, "x") is None
+    store.merge([register("x", "newer", C, 2, clock=6)], 0.0)
+    assert value(store, "x") == "newer"
+
+
+def test_a_guard_is_of_its_own_slot_only() -> None:
+    store = Store(A)
+    store.merge_superseded([register("x", None, B, 1, clock=5)])
+    store.merge([register("y", "1", C, 1, clock=3)], 0.0)
+    assert value(store, "y") == "1"
+
+
+def test_of_one_origin_the_latest_superseded_record_of_a_slot_is_kept() -> None:
+    store = Store(A)
+    later, earlier = register("x", "2", B, 2, clock=2), register("x", "1", B, 1, clock=1)
+    store.merge_superseded([later, earlier])
+    assert store.delta(Digest()).superseded == [later]
+    store = Store(A)
+    store.merge_superseded([earlier, later])
+    assert store.delta(Digest()).superseded == [later]
+
+
+def test_a_superseded_record_takes_out_what_it_wins_over_and_keeps_it_aside() -> None:
+    store = Store(A)
+    old, new = register("x", "1", B, 1, clock=1), register("x", "2", C, 1, clock=2)
+    store.merge([old], 0.0)
+    assert store.merge_superseded([new]) == [new]
+    assert store.get(Kind.REGISTER, "x") is None
+    assert sorted(record.dot for record in store.delta(Digest()).superseded) == [old.dot, new.dot]
+    check(store)
+
+
+def test_a_superseded_record_that_loses_leaves_the_slot_alone() -> None:
+    store = Store(A)
+    store.merge([register("x", "2", C, 1, clock=2)], 0.0)
+    store.merge_superseded([register("x", "1", B, 1, clock=1)])
+    assert value(store, "x") == "2"
+    assert store.coverage.covers(B, 1)
+
+
+def test_superseded_records_travel_in_deltas_to_those_who_lack_them() -> None:
+    store, peer = Store(A), Store(C)
+    lost = register("x", "1", B, 1, clock=1)
+    store.merge([lost], 0.0)
+    put(store, "x", "2")
+    delta = pull(peer, store)
+    assert (delta.superseded, [record.content for record in delta.records]) == ([lost], ["2"])
+    assert value(peer, "x") == "2"
+    assert peer.superseded == 1
+    assert store.delta(peer.digest()).superseded == []
+
+
+def test_settled_records_travel_no_more() -> None:
+    store = Store(A)
+    store.merge([register("x", "1", B, 1, clock=1), register("x", "1", C, 1, clock=1)], 0.0)
+    put(store, "x", "2")
+    store.learn_context({B: 1})
+    assert [record.origin for record in store.delta(Digest()).superseded] == [C]
