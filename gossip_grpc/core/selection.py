@@ -64,7 +64,7 @@ class RoundRobinSelector:
     def select(self, candidates: Sequence[Candidate]) -> Candidate:
         """The peer for the next round."""
         by_name = {candidate.node_id: candidate for candidate in candidates}
-        for name in by_name.keys() - self._known if self._known else ():
+        for name in sorted(by_name.keys() - self._known) if self._known else ():
             self._waiting.insert(self._rng.randint(0, len(self._waiting)), name)
         self._known = set(by_name)
         self._waiting = [name for name in self._waiting if name in by_name]
