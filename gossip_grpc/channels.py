@@ -1,8 +1,8 @@
-"""One channel per peer address, and the two peer RPCs as bytes in, bytes out, so that traffic is counted where it flows."""
+"""One channel per peer address, and the two peer RPCs as bytes in, bytes out: traffic is counted where it flows."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -67,7 +67,7 @@ class Channels:
         self._counters.bytes_received += len(response)
         return response
 
-    async def pull(self, address: str, request: bytes, now: float, *, timeout: float) -> AsyncIterator[bytes]:
+    async def pull(self, address: str, request: bytes, now: float, *, timeout: float) -> AsyncGenerator[bytes, None]:  # noqa: ASYNC109  it is the call's deadline, which gRPC sends along
         """Make one Pull call and yield its messages. `timeout` is of the whole call.
 
         Raises:

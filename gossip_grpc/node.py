@@ -22,8 +22,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from gossip_grpc import __version__, wire
-from gossip_grpc.addresses import is_wildcard, join_host_port, split_host_port
+from gossip_grpc import __version__, addresses, wire
 from gossip_grpc.channels import RECEIVE_BYTES
 from gossip_grpc.client.clients import AsyncCounters, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
@@ -32,7 +31,6 @@ from gossip_grpc.client.results import Status
 from gossip_grpc.client.verbs import Call, get_status, list_members
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
-from gossip_grpc.core.limits import Limits
 from gossip_grpc.core.records import Member, Origin, Record
 from gossip_grpc.errors import ConfigError, ProtocolError, RemoteError
 from gossip_grpc.gen.gossip.v1 import (
@@ -50,7 +48,15 @@ from gossip_grpc.gen.gossip.v1 import (
 )
 from gossip_grpc.logs import configure, get_logger
 from gossip_grpc.scheduler import Scheduler
-from gossip_grpc.server import STATUS, ClusterServicer, CounterServicer, Edge, KeyValueServicer, PeerServicer, SetServicer
+from gossip_grpc.server import (
+    STATUS,
+    ClusterServicer,
+    CounterServicer,
+    Edge,
+    KeyValueServicer,
+    PeerServicer,
+    SetServicer,
+)
 
 T = TypeVar("T")
 
@@ -94,7 +100,7 @@ class Node:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.limits = Limits(**{name: getattr(config, name) for name in Limits.__slots__})
+        self.limits = config.limits
         self.started = 0.0
         self.peer_address = ""
         self.client_address = ""
@@ -117,10 +123,8 @@ class Node:
         peer_server, peer_port = self._listen("peer_listen", config.peer_listen)
         client_server, client_port = self._listen("client_listen", config.client_listen)
         self._servers = [client_server, peer_server]
-        self.peer_address = _advertised(config.advertise, config.peer_listen, peer_port)
-        self.client_address = _advertised(
-            config.advertise_client, config.client_listen, client_port, fallback=self.peer_address
-        )
+        self.peer_address = config.peer_address(peer_port)
+        self.client_address = config.client_address(client_port)
         loop = asyncio.get_running_loop()
         self.started = loop.time()
         origin = Origin(config.node_id, time.time_ns() // 1_000_000)
@@ -244,7 +248,7 @@ class Node:
 
     def _edge(self, name: str) -> Edge:
         if name == "client_listen":
-            return Edge(seen=lambda received, sent: None, refused=lambda who, error: None)
+            return Edge(seen=_ignore, refused=_ignore)
 
         def seen(received: int, sent: int) -> None:
             self.engine.counters.bytes_received += received
@@ -313,13 +317,17 @@ class _Services:
         self.cluster = ClusterServicer(node)
 
 
+def _ignore(*_: object) -> None:
+    """What clients send is neither counted nor logged: each gets its answer."""
+
+
 def run(config: Config) -> int:
     """Run a node until SIGTERM, Ctrl-C or `Leave`; returns the exit code."""
     configure(config.log_format, config.log_level)
     try:
         _run(_main(config))
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 2
     return 0
 
@@ -343,17 +351,9 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
         uvloop.run(main)
 
 
-def _advertised(given: str, listen: str, port: int, fallback: str = "") -> str:
-    """The address to announce: the given one, else the one bound; on a wildcard, the fallback's host."""
-    host, given_port = split_host_port(given or listen)
-    if not given and is_wildcard(listen):
-        host = split_host_port(fallback)[0]
-    return join_host_port(host, given_port or port)
-
-
 def _why_not(address: str) -> str:
     """Why an address cannot be bound: gRPC does not say."""
-    host, port = split_host_port(address)
+    host, port = addresses.parse(address)
     try:
         family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

@@ -19,7 +19,7 @@ from gossip_grpc import wire
 from gossip_grpc.channels import Channels
 from gossip_grpc.core.engine import Engine
 from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
-from gossip_grpc.core.sync import layers
+from gossip_grpc.core.sync import Digest, layers
 from gossip_grpc.errors import ProtocolError
 from gossip_grpc.gen.gossip.v1 import peer_pb2
 from gossip_grpc.logs import get_logger
@@ -74,6 +74,7 @@ class Scheduler:
         self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = False
         self._outcome = asyncio.Event()
@@ -117,9 +118,10 @@ class Scheduler:
             self._was_ready = True
             self._ready()
         deadline = self.engine.deadline()
-        if self._timer is None or self._timer.when() != deadline:
+        if self._timer is None or self._due != deadline:
             if self._timer is not None:
                 self._timer.cancel()
+            self._due = deadline  # kept here: uvloop's handles do not tell
             self._timer = self._loop.call_at(deadline, self._tick)
 
     async def progress(self, timeout: float) -> bool:  # noqa: ASYNC109  the caller goes on with other things then
@@ -223,10 +225,8 @@ class Scheduler:
         raise ProtocolError("the peer answered a comparison with nothing")
 
     async def _fetch(self, call: Call, request: PullRequest) -> None:
-        assert request.digest is not None
-        message = peer_pb2.PullRequest(
-            sender=self.sender, digest=wire.encode_digest(request.digest), repair=request.repair
-        ).SerializeToString()
+        digest = wire.encode_digest(request.digest or Digest())
+        message = peer_pb2.PullRequest(sender=self.sender, digest=digest, repair=request.repair).SerializeToString()
         begun = complete = False
         async with contextlib.aclosing(
             self._channels.pull(call.peer.address, message, self.now(), timeout=FETCH_TIMEOUT)

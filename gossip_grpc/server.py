@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -86,8 +86,8 @@ def status_of(error: ProtocolError) -> RpcStatus:
         box = AnyMessage()
         box.Pack(detail)
         packed.append(box)
-    code: tuple[int, str] = STATUS[error.reason].value  # type: ignore[assignment]  # (number, name); typed as int
-    return RpcStatus(code=code[0], message=str(error), details=packed)
+    number, _ = STATUS[error.reason].value
+    return RpcStatus(code=number, message=str(error), details=packed)
 
 
 async def _abort(context: Any, error: ProtocolError) -> None:
@@ -112,9 +112,9 @@ class Edge(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> Any:
         """Wrap the handler of a method; each method's is wrapped once."""
         method: str = handler_call_details.method
         handler = self._handlers.get(method)
@@ -134,7 +134,7 @@ class Edge(grpc.aio.ServerInterceptor):
             async def unary(raw: bytes, context: Any) -> bytes:
                 try:
                     response: bytes = encode(await behaviour(decode(raw), context))
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  whatever it is becomes a status, and our bugs a log line
                     failure = self._failure(error, context)
                 else:
                     self._seen(len(raw), len(response))
@@ -142,7 +142,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 await _abort(context, failure)  # outside of the try: it ends the call by raising
                 return b""
 
-            return cast("grpc.RpcMethodHandler[Any, Any]", grpc.unary_unary_rpc_method_handler(unary))
+            return grpc.unary_unary_rpc_method_handler(unary)
         stream = handler.unary_stream
 
         async def streaming(raw: bytes, context: Any) -> AsyncIterator[bytes]:
@@ -152,13 +152,13 @@ class Edge(grpc.aio.ServerInterceptor):
                     data = encode(response)
                     self._seen(0, len(data))
                     yield data
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  as above
                 failure = self._failure(error, context)
             else:
                 return
             await _abort(context, failure)
 
-        return cast("grpc.RpcMethodHandler[Any, Any]", grpc.unary_stream_rpc_method_handler(streaming))
+        return grpc.unary_stream_rpc_method_handler(streaming)
 
     def _failure(self, error: Exception, context: Any) -> ProtocolError:
         if isinstance(error, DecodeError):
@@ -235,7 +235,7 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
             return
         self._serving += 1
         try:
-            who = node.scheduler.sender
+            who: peer_pb2.Sender | None = node.scheduler.sender
             for delta in wire.encode_delta(reply.delta, node.config.chunk_bytes):
                 yield peer_pb2.PullResponse(sender=who, delta=delta)
                 who = None
@@ -259,9 +259,7 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    async def Get(
-        self, request: kv_pb2.KeyValueServiceGetRequest, context: Any
-    ) -> kv_pb2.KeyValueServiceGetResponse:
+    async def Get(self, request: kv_pb2.KeyValueServiceGetRequest, context: Any) -> kv_pb2.KeyValueServiceGetResponse:
         key = request.key
         self._node.limits.check_key(key)
         record = self._node.engine.store.register(key)
@@ -269,9 +267,7 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
             raise NotFoundError(f"there is no value for {key!r} at this node")
         return kv_pb2.KeyValueServiceGetResponse(entry=wire.encode_entry(record))
 
-    async def Put(
-        self, request: kv_pb2.KeyValueServicePutRequest, context: Any
-    ) -> kv_pb2.KeyValueServicePutResponse:
+    async def Put(self, request: kv_pb2.KeyValueServicePutRequest, context: Any) -> kv_pb2.KeyValueServicePutResponse:
         node = self._node
         key = request.key
         value = wire.decode_value(request.value)
@@ -384,9 +380,7 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         records = node.engine.set_add(request.key, elements, node.scheduler.now())
         return set_pb2.SetServiceAddResponse(session=node.written(records), added=added)
 
-    async def Remove(
-        self, request: set_pb2.SetServiceRemoveRequest, context: Any
-    ) -> set_pb2.SetServiceRemoveResponse:
+    async def Remove(self, request: set_pb2.SetServiceRemoveRequest, context: Any) -> set_pb2.SetServiceRemoveResponse:
         node = self._node
         elements = self._elements(request)
         held = node.engine.store.elements(request.key)
@@ -408,9 +402,7 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         limits = self._node.limits
         limits.check_key(request.key)
         if not 1 <= len(request.elements) <= MAX_ELEMENTS:
-            raise LocalError(
-                f"elements has {len(request.elements)} items; give 1 to {MAX_ELEMENTS}", field="elements"
-            )
+            raise LocalError(f"elements has {len(request.elements)} items; give 1 to {MAX_ELEMENTS}", field="elements")
         elements: dict[Value, None] = {}
         for index, message in enumerate(request.elements):
             path = f"elements[{index}]"
@@ -436,7 +428,9 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             cluster_pb2.OriginCoverage(
                 origin=wire.encode_origin(origin),
                 sequence=store.coverage.sequence(origin),
-                above=[common_pb2.SequenceRange(first=first, last=last) for first, last in store.coverage.above(origin)],
+                above=[
+                    common_pb2.SequenceRange(first=first, last=last) for first, last in store.coverage.above(origin)
+                ],
             )
             for origin in sorted(store.coverage.origins())
         ]
@@ -470,7 +464,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
     ) -> cluster_pb2.ClusterServiceListMembersResponse:
         members = self._node.engine.store.members()
 
-        def found(prefix: str, last: str | None) -> Iterator[tuple[str, cluster_pb2.Member]]:
+        def found(_: str, last: str | None) -> Iterator[tuple[str, cluster_pb2.Member]]:
             for name in sorted(members):
                 if last is None or name > last:
                     yield name, self._member(members[name])

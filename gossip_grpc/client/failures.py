@@ -87,4 +87,6 @@ def _in_words(code: grpc.StatusCode, details: str, address: str, timeout: float)
         )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return f"{address} does not know this call ({details}); is it the client address of a gossip-grpc node?"
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return f"{address} refused the size or the number of requests ({details}); send less at once"
     return f"the call to {address} failed with {code.name} ({details}); look into the log of the node"

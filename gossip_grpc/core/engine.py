@@ -169,7 +169,7 @@ class Engine:
         share = (added + max(amount, 0), subtracted + max(-amount, 0))
         if not INT64_MIN <= value <= INT64_MAX or max(share) > UINT64_MAX:
             raise LocalError(
-                f"the counter would leave the range of int64: its value would be {value}; reset it, or add less",
+                f"amount is too much: the counter's value would be {value}, outside of int64; reset it, or add less",
                 reason=Reason.COUNTER_OVERFLOW,
                 field="amount",
             )
