@@ -288,6 +288,8 @@ def decode_delta(message: peer_pb2.Delta, path: str = "delta") -> Chunk:
         if found:
             if len({record.slot for record in found}) < len(found):
                 raise _malformed(f"{path}.{name}", "each slot once", "a slot twice")
+            if message.superseded and name not in _KEPT_ASIDE:
+                raise _malformed(f"{path}.{name}", "empty in a chunk of superseded records", f"{len(found)} records")
             records += found
     return Chunk(header, records, message.superseded, message.complete)
 
@@ -401,6 +403,9 @@ _DECODERS = {
     "counter_resets": _decode_resets,
     "set_elements": _decode_elements,
 }
+
+_KEPT_ASIDE = ("registers", "set_elements")
+"""What a chunk of superseded records may hold. Records of other kinds are never kept aside, only replaced."""
 
 
 def _check_dot(message: Any, known: int, path: str, *, keyed: bool = True) -> str:
