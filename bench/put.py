@@ -1,0 +1,124 @@
+"""What a node adds to gRPC: the rate of Put against that of an empty server, from one asyncio client process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import grpc.aio
+
+from bench import data, processes
+from bench.cluster import one_node
+from bench.results import Benchmark, Measurement, at_least
+from gossip_grpc.gen.gossip.v1 import common_pb2, kv_pb2, kv_pb2_grpc
+from gossip_grpc.node import _run
+
+CALLERS = (1, 32)
+KEYS = 10_000
+SLICE = 1.5
+"""Seconds that one of the two is called before it is the other's turn."""
+
+
+@dataclass(slots=True)
+class Side:
+    """One of the two servers, and what was measured of it."""
+
+    name: str
+    pid: int
+    stub: kv_pb2_grpc.KeyValueServiceAsyncStub
+    rates: list[float]
+    cpu: list[float]
+
+
+async def measure(side: Side, callers: int, requests: Iterator[kv_pb2.KeyValueServicePutRequest]) -> None:
+    """Call for one slice."""
+    calls = 0
+    cpu, start = processes.cpu_seconds(side.pid), time.perf_counter()
+    end = start + SLICE
+
+    async def call() -> None:
+        nonlocal calls
+        while time.perf_counter() < end:
+            await side.stub.Put(next(requests), timeout=10)
+            calls += 1
+
+    await asyncio.gather(*(call() for _ in range(callers)))
+    side.rates.append(calls / (time.perf_counter() - start))
+    side.cpu.append((processes.cpu_seconds(side.pid) - cpu) / calls)
+
+
+async def compare(sides: list[Side], callers: int, runs: int) -> Measurement:
+    """Slices in turn, and each time another one first, so that a busy machine is so to both."""
+    requests = itertools.cycle(
+        kv_pb2.KeyValueServicePutRequest(key=data.key(number), value=common_pb2.Value(text=data.value(number)))
+        for number in range(KEYS)
+    )
+    for run_number in range(runs):
+        for side in sides if run_number % 2 else reversed(sides):
+            await measure(side, callers, requests)
+    details = {
+        side.name: {
+            "calls_per_second": statistics.median(side.rates),
+            "server_cpu_ms_per_call": statistics.median(side.cpu) * 1000,
+        }
+        for side in sides
+    }
+    echo, node = sides
+    ratios = [ours / theirs for ours, theirs in zip(node.rates, echo.rates, strict=True)]
+    note = ", ".join(
+        f"{name} {one['calls_per_second']:,.0f}/s at {one['server_cpu_ms_per_call']:.2f} ms CPU"
+        for name, one in details.items()
+    )
+    who = "1 caller" if callers == 1 else f"{callers} callers"
+    for side in sides:
+        side.rates, side.cpu = [], []
+    return Measurement(f"Put / empty call, {who}", "", ratios, at_least(0.7), note, details)
+
+
+@contextlib.asynccontextmanager
+async def echo_server() -> AsyncIterator[tuple[int, str]]:
+    """The empty server; process id and address."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.echo", stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+    )
+    try:
+        if process.stdout is None or not (address := (await process.stdout.readline()).decode().strip()):
+            raise RuntimeError("the empty server did not start")
+        yield process.pid, address
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _measure_all(runs: int, found: list[Measurement]) -> None:
+    async with (
+        echo_server() as (pid, address),
+        one_node() as node,
+        grpc.aio.insecure_channel(address) as echo,
+        grpc.aio.insecure_channel(node.client_address) as real,
+    ):
+        sides = [Side("echo", pid, _stub(echo), [], []), Side("node", node.pid, _stub(real), [], [])]
+        for callers in CALLERS:
+            await compare(sides, callers, 1)  # warms up
+            found.append(await compare(sides, callers, runs))
+
+
+def _stub(channel: grpc.aio.Channel) -> kv_pb2_grpc.KeyValueServiceAsyncStub:
+    return cast("kv_pb2_grpc.KeyValueServiceAsyncStub", kv_pb2_grpc.KeyValueServiceStub(channel))
+
+
+def run(runs: int) -> list[Measurement]:
+    found: list[Measurement] = []
+    _run(_measure_all(runs, found))
+    return found
+
+
+BENCHMARK = Benchmark("put", "the rate of Put as a share of an empty server's, same client", run)
