@@ -1,3 +1,55 @@
-"""gossip-grpc: membership, failure detection and replicated state over gRPC."""
+"""gossip-grpc: membership and replicated state over gRPC, without a service to operate.
+
+`Node` embeds a node in a program; `AsyncClient` and `Client` talk to one. Same verbs, same exceptions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gossip_grpc.errors import (
+    ConfigError,
+    DeadlineError,
+    GossipError,
+    InvalidArgumentError,
+    KeyNotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from gossip_grpc.client import AsyncClient, Client
+    from gossip_grpc.config import Config
+    from gossip_grpc.node import Node
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Config",
+    "ConfigError",
+    "DeadlineError",
+    "GossipError",
+    "InvalidArgumentError",
+    "KeyNotFoundError",
+    "Node",
+    "ResourceExhaustedError",
+    "UnavailableError",
+]
+
+_LAZY = {
+    "AsyncClient": "gossip_grpc.client",
+    "Client": "gossip_grpc.client",
+    "Config": "gossip_grpc.config",
+    "Node": "gossip_grpc.node",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs gRPC when it is first used: a command line that only prints help stays quick."""
+    if name in _LAZY:
+        from importlib import import_module  # noqa: PLC0415  needed here only
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

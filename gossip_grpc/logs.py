@@ -68,10 +68,20 @@ def configure(format: LogFormat, level: LogLevel) -> None:  # noqa: A002 - the w
 def get_logger(**bound: object) -> FilteringBoundLogger:
     """A logger whose events all carry what is bound, such as `node_id`.
 
-    May be made before `configure` is called; made after it, an event below the level costs 0.1 us instead of 0.8.
+    In a process whose log nobody has set up (a node embedded in a program) events go to the standard library's logger
+    `gossip_grpc`, as text, and are up to the program. So `configure` first.
     """
-    logger = structlog.get_logger(**bound)
-    return cast("FilteringBoundLogger", logger.bind() if structlog.is_configured() else logger)
+    if structlog.is_configured():
+        return cast("FilteringBoundLogger", structlog.get_logger(**bound).bind())
+    return cast(
+        "FilteringBoundLogger",
+        structlog.wrap_logger(
+            logging.getLogger("gossip_grpc"),
+            processors=[structlog.stdlib.filter_by_level, _to_message],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            **bound,
+        ).bind(),
+    )
 
 
 class _Line:
@@ -110,6 +120,13 @@ class _Handler(logging.Handler):
 def _to_line(_: object, __: str, event: MutableMapping[str, Any]) -> str:
     """The last processor of structlog."""
     return _Line.render(_plain_event(event, datetime.now(UTC)))
+
+
+def _to_message(_: object, __: str, event: MutableMapping[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
+    """The last processor for the standard library's logger, which adds time and level itself."""
+    exc_info = event.pop("exc_info", None)
+    text = _text(_plain_event(event, datetime.now(UTC)))
+    return (text,), {"exc_info": exc_info}
 
 
 def _plain_event(event: MutableMapping[str, Any], when: datetime) -> dict[str, Plain]:
@@ -172,9 +189,15 @@ def _json(event: Mapping[str, Plain]) -> str:
 
 def _console(event: Mapping[str, Plain]) -> str:
     """The event as text: what is not plain is quoted or escaped, so that no value looks like another field."""
-    timestamp, level, text, *_ = (str(value) for value in event.values())
+    timestamp, level, *_ = (str(value) for value in event.values())
+    return f"{timestamp} {level:<8} {_text(event)}"
+
+
+def _text(event: Mapping[str, Plain]) -> str:
+    """The event's name and its fields."""
+    text = str(event["event"])
     fields = "".join(f" {_word(name)}={_word(value)}" for name, value in list(event.items())[3:])
-    return f"{timestamp} {level:<8} {_word(text) if '=' in text else _escaped(text)}{fields}"
+    return f"{_word(text) if '=' in text else _escaped(text)}{fields}"
 
 
 def _coloured(event: Mapping[str, Plain]) -> str:

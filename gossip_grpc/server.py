@@ -447,7 +447,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             records=store.live,
             tombstones=store.tombstones,
             coverage=coverage,
-            uptime_seconds=now - node.started,
+            uptime_seconds=round(now - node.started, 3),
             version=__version__,
             strategy=str(node.config.strategy),
             selector=str(node.config.selector),
@@ -455,7 +455,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             client_address=node.client_address,
             members=sum(engine.membership.status(record) is MemberState.ALIVE for record in members),
             gossip=cluster_pb2.GossipCounters(**{name: getattr(counters, name) for name in counters.__slots__}),
-            last_round_seconds=now - last[0] if last else None,
+            last_round_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
         )
 

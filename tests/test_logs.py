@@ -163,11 +163,20 @@ def test_configuring_again_replaces_and_does_not_add(stderr: Stream) -> None:
     assert stderr.line().endswith("error    yes logger=asyncio")
 
 
-def test_a_logger_made_before_the_set_up_follows_it(stderr: Stream) -> None:
+def test_where_nobody_set_up_the_log_events_go_to_the_programs_own(caplog: pytest.LogCaptureFixture) -> None:
+    structlog.reset_defaults()
     log = logs.get_logger(node_id="n1")
-    logs.configure("json", "info")
-    log.info("hello")
-    assert json.loads(stderr.line())["node_id"] == "n1"
+    with caplog.at_level(logging.INFO):
+        log.debug("not this")
+        log.info("hello 100% %s", peer="a\nb")
+        try:
+            raise ValueError("oops")
+        except ValueError as error:
+            log.error("bad", exc_info=error)
+    first, second = caplog.records
+    assert first.name == "gossip_grpc"
+    assert first.getMessage() == 'hello 100% %s node_id=n1 peer="a\\nb"'
+    assert second.exc_info is not None
 
 
 def test_a_logger_follows_a_stderr_that_is_replaced(stderr: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
