@@ -32,6 +32,7 @@ from gossip_grpc.client.verbs import Call, get_status, list_members
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.records import Member, Origin, Record
+from gossip_grpc.edge import STATUS, Edge
 from gossip_grpc.errors import ConfigError, ProtocolError, RemoteError
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
@@ -49,10 +50,8 @@ from gossip_grpc.gen.gossip.v1 import (
 from gossip_grpc.logs import configure, get_logger
 from gossip_grpc.scheduler import Scheduler
 from gossip_grpc.server import (
-    STATUS,
     ClusterServicer,
     CounterServicer,
-    Edge,
     KeyValueServicer,
     PeerServicer,
     SetServicer,

@@ -1,4 +1,4 @@
-"""The servicers, and the one interceptor where bytes are decoded and errors become statuses.
+"""The servicers of both listeners; what they raise becomes a status in edge.py.
 
 A servicer's method checks the request, calls one verb of the engine and builds the response. It never awaits between
 reading and changing state: a missed deadline cancels the handler at its awaits, and only there.
@@ -7,15 +7,10 @@ reading and changing state: a missed deadline cancels the handler at its awaits,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import grpc
-import grpc.aio
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.message import DecodeError, Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
-from google.rpc.status_pb2 import Status as RpcStatus
+from google.protobuf.message import Message
 
 from gossip_grpc import __version__, wire
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
@@ -23,7 +18,7 @@ from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.messages import PullRequest
 from gossip_grpc.core.records import Record, Value, value_order
 from gossip_grpc.core.store import member_of
-from gossip_grpc.errors import LimitError, LocalError, NotFoundError, ProtocolError, Reason, RemoteError
+from gossip_grpc.errors import LimitError, LocalError, NotFoundError, Reason
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
     cluster_pb2_grpc,
@@ -37,137 +32,12 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2,
     set_pb2_grpc,
 )
-from gossip_grpc.logs import get_logger
 
 if TYPE_CHECKING:
     from gossip_grpc.node import Node
 
-DOMAIN = "gossip-grpc"
 PAGE_BYTES = 1 << 20
 """A page ends before it grows beyond this, unless it has one item only."""
-
-STATUS: dict[Reason, grpc.StatusCode] = {
-    Reason.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
-    Reason.KEY_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
-    Reason.COUNTER_OVERFLOW: grpc.StatusCode.OUT_OF_RANGE,
-    Reason.RECORD_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    Reason.SYNC_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    Reason.MESSAGE_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    Reason.NOT_READY: grpc.StatusCode.UNAVAILABLE,
-    Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
-    Reason.FOREIGN_CLUSTER: grpc.StatusCode.FAILED_PRECONDITION,
-    Reason.INCOMPATIBLE_PROTOCOL: grpc.StatusCode.FAILED_PRECONDITION,
-    Reason.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
-    Reason.CLOCK_POISON: grpc.StatusCode.INVALID_ARGUMENT,
-    Reason.BROKEN_TRANSFER: grpc.StatusCode.ABORTED,
-    Reason.NOT_IMPLEMENTED: grpc.StatusCode.UNIMPLEMENTED,
-    Reason.INTERNAL: grpc.StatusCode.INTERNAL,
-}
-
-RETRY_SECONDS = {Reason.NOT_READY: 1, Reason.STOPPING: 1, Reason.SYNC_LIMIT: 1}
-"""Where trying again helps, and after how long: sent as google.rpc.RetryInfo."""
-
-
-# Errors
-
-
-def status_of(error: ProtocolError) -> RpcStatus:
-    """The google.rpc.Status that tells a caller of an error: ErrorInfo, and BadRequest if a field is to blame."""
-    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN)]
-    if error.field:
-        violation = BadRequest.FieldViolation(field=error.field, description=str(error))
-        details.append(BadRequest(field_violations=[violation]))
-    if error.reason in RETRY_SECONDS:
-        retry = RetryInfo()
-        retry.retry_delay.FromSeconds(RETRY_SECONDS[error.reason])
-        details.append(retry)
-    packed = []
-    for detail in details:
-        box = AnyMessage()
-        box.Pack(detail)
-        packed.append(box)
-    number, _ = STATUS[error.reason].value
-    return RpcStatus(code=number, message=str(error), details=packed)
-
-
-async def _abort(context: Any, error: ProtocolError) -> None:
-    status = status_of(error)
-    trailer = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(STATUS[error.reason], status.message, trailer)
-
-
-class Edge(grpc.aio.ServerInterceptor):
-    """Decodes requests, runs the handler, encodes responses; turns every error into a status.
-
-    Args:
-        seen: called with the sizes in bytes of what came in and what goes out.
-        refused: called with the caller's address and each error that came of what it sent.
-    """
-
-    def __init__(self, seen: Callable[[int, int], None], refused: Callable[[str, ProtocolError], None]) -> None:
-        self._seen = seen
-        self._refused = refused
-        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        self._log = get_logger()
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wrap the handler of a method; each method's is wrapped once."""
-        method: str = handler_call_details.method
-        handler = self._handlers.get(method)
-        if handler is None:
-            handler = await continuation(handler_call_details)
-            if handler is None or not method.startswith("/gossip.v1."):
-                return handler
-            handler = self._handlers[method] = self._wrap(handler)
-        return handler
-
-    def _wrap(self, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
-        decode = handler.request_deserializer
-        encode = handler.response_serializer
-        if handler.unary_unary:
-            behaviour = handler.unary_unary
-
-            async def unary(raw: bytes, context: Any) -> bytes:
-                try:
-                    response: bytes = encode(await behaviour(decode(raw), context))
-                except Exception as error:  # noqa: BLE001  whatever it is becomes a status, and our bugs a log line
-                    failure = self._failure(error, context)
-                else:
-                    self._seen(len(raw), len(response))
-                    return response
-                await _abort(context, failure)  # outside of the try: it ends the call by raising
-                return b""
-
-            return grpc.unary_unary_rpc_method_handler(unary)
-        stream = handler.unary_stream
-
-        async def streaming(raw: bytes, context: Any) -> AsyncIterator[bytes]:
-            self._seen(len(raw), 0)
-            try:
-                async for response in stream(decode(raw), context):
-                    data = encode(response)
-                    self._seen(0, len(data))
-                    yield data
-            except Exception as error:  # noqa: BLE001  as above
-                failure = self._failure(error, context)
-            else:
-                return
-            await _abort(context, failure)
-
-        return grpc.unary_stream_rpc_method_handler(streaming)
-
-    def _failure(self, error: Exception, context: Any) -> ProtocolError:
-        if isinstance(error, DecodeError):
-            error = RemoteError("the request is not a message of this method's type; check the client's stubs")
-        if isinstance(error, ProtocolError):
-            self._refused(context.peer(), error)
-            return error
-        self._log.error("handler failed", error=repr(error), exc_info=error)
-        return ProtocolError("internal error; the node's log says more", reason=Reason.INTERNAL)
 
 
 # Node to node
