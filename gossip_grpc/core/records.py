@@ -38,6 +38,9 @@ class Kind(IntEnum):
     MEMBER = 5
 
 
+# Kind.REGISTER is looked up anew, in 70 ns, wherever it stands; a record merged came by four such places.
+_REGISTER, _SET_ELEMENT = Kind.REGISTER, Kind.SET_ELEMENT
+
 Value = str | bytes
 """A register's value or a set's element: text or bytes, which are never equal to each other."""
 
@@ -98,9 +101,9 @@ class Record:
     @property
     def is_tombstone(self) -> bool:
         """Whether the record says that something was deleted."""
-        if self.kind == Kind.REGISTER:
+        if self.kind is _REGISTER:
             return self.content is None
-        return self.kind == Kind.SET_ELEMENT and bool(self.content[1])
+        return self.kind is _SET_ELEMENT and bool(self.content[1])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
@@ -179,7 +182,7 @@ def fingerprint(record: Record) -> int:
     origin = record.origin
     node_id = origin.node_id
     slot: Any = record.slot
-    if record.kind == Kind.REGISTER:
+    if record.kind is _REGISTER:
         head = f"1 {record.clock} {record.sequence} {origin.generation} {len(node_id)} {node_id} {len(slot)} {slot}"
         if type(content) is str:
             return xxh3_64_intdigest(f"{head}T{content}".encode())
@@ -188,7 +191,7 @@ def fingerprint(record: Record) -> int:
     key, *rest = slot
     about: Origin = rest[-1]
     body = f"{head} {len(key)} {key} {about.generation} {len(about.node_id)} {about.node_id} {content[0]} {content[1]}"
-    if record.kind == Kind.SET_ELEMENT:
+    if record.kind is _SET_ELEMENT:
         order, element = value_order(rest[0])
         return xxh3_64_intdigest(element, xxh3_64_intdigest(f"{body} {order}".encode()))
     return xxh3_64_intdigest(body.encode())

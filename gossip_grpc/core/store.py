@@ -38,6 +38,8 @@ _MODULUS = 2**64
 _SPARSE = 64
 """A log is compacted once more than this and more than half of its entries are superseded."""
 
+_REGISTER, _SET_ELEMENT, _MEMBER = Kind.REGISTER, Kind.SET_ELEMENT, Kind.MEMBER  # why: see records.py
+
 _sequence = attrgetter("sequence")
 
 
@@ -328,7 +330,7 @@ class Store:
             self._remove(old)
             self._keep_aside(old, record)
         slots[record.slot] = record
-        if record.kind == Kind.MEMBER:
+        if record.kind is _MEMBER:
             return True
         log = self._logs.get(record.origin)
         if log is None:
@@ -349,7 +351,7 @@ class Store:
     def _remove(self, record: Record) -> None:
         """Take a record out of its slot and of all that counts it."""
         del self._slots[record.kind][record.slot]
-        if record.kind == Kind.MEMBER:
+        if record.kind is _MEMBER:
             return
         log = self._logs[record.origin]
         log.live -= 1
@@ -366,7 +368,7 @@ class Store:
     def _keep_aside(self, loser: Record, winner: Record | None = None) -> None:
         """Keep a superseded record that is not settled, for I2. Counters are never deleted and need none of it."""
         origin = loser.origin
-        if loser.kind not in (Kind.REGISTER, Kind.SET_ELEMENT) or origin == self.origin:
+        if loser.kind not in (_REGISTER, _SET_ELEMENT) or origin == self.origin:
             return
         if self._context.get(origin, 0) >= loser.sequence:
             return
@@ -387,9 +389,9 @@ class Store:
 
     def _index(self, record: Record) -> None:
         slot: Any = record.slot
-        if record.kind == Kind.REGISTER:
+        if record.kind is _REGISTER:
             self._keys.add(slot)
-        elif record.kind == Kind.SET_ELEMENT:
+        elif record.kind is _SET_ELEMENT:
             key, element, origin = slot
             elements = self._sets.get(key)
             if elements is None:
@@ -405,9 +407,9 @@ class Store:
 
     def _unindex(self, record: Record) -> None:
         slot: Any = record.slot
-        if record.kind == Kind.REGISTER:
+        if record.kind is _REGISTER:
             self._keys.discard(slot)
-        elif record.kind == Kind.SET_ELEMENT:
+        elif record.kind is _SET_ELEMENT:
             key, element, origin = slot
             elements = self._sets[key]
             rest = tuple(other for other in elements[element] if other != origin)
