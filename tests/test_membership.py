@@ -80,7 +80,8 @@ def test_an_older_life_cannot_speak_for_a_newer_one() -> None:
 def test_nobody_knows_where_a_stranger_is() -> None:
     membership = make()
     assert membership.address("nobody") is None
-    assert membership.peer("nobody") is None
+    with pytest.raises(KeyError):
+        membership.peer("nobody")
 
 
 def test_we_are_no_peer_of_ourselves() -> None:

@@ -104,6 +104,12 @@ def test_a_record_of_any_kind_comes_back_the_same(record: Record) -> None:
     assert over_the_wire(message) == wire.Chunk(records=[record])
 
 
+def test_an_empty_value_and_a_deletion_are_not_the_same() -> None:
+    sent = [register("t", "", A, 1), register("b", b"", A, 2), register("d", None, A, 3)]
+    (message,) = wire.encode_records(sent, 1 << 20)
+    assert over_the_wire(message).records == sent
+
+
 @given(
     st.lists(records, max_size=12, unique_by=slot),
     st.lists(st.one_of(registers, set_elements), max_size=6),

@@ -37,7 +37,7 @@ class VirtualCluster:
         self.down: set[str] = set()
         self.cut: Callable[[str, str], bool] = lambda here, there: False
         self.notices: list[tuple[str, Notice]] = []
-        self.messages = 0
+        self.calls: list[tuple[str, Call]] = []
         self.largest = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -66,6 +66,20 @@ class VirtualCluster:
     def grow(self, count: int, settings: Settings | None = None) -> list[Engine]:
         """Start n0 ... n<count-1>, all joining through n0."""
         return [self.add(f"n{i}", settings, seeds=() if i == 0 else ("n0",)) for i in range(count)]
+
+    def silence(self, *names: str) -> None:
+        """Let nodes (all, if none is named) begin no more rounds of anti-entropy; they answer and spread rumors."""
+        for name in names or self.engines:
+            self.engines[name]._next_round = float("inf")
+
+    def values(self, key: str) -> dict[str, object]:
+        """What each node that is up has in a register; None if nothing."""
+        records = {name: self.engines[name].store.register(key) for name in self.engines if name not in self.down}
+        return {name: None if record is None else record.content for name, record in records.items()}
+
+    def have(self, key: str, value: object) -> Callable[[], bool]:
+        """Whether all nodes that are up have the value, as a condition for `run`."""
+        return lambda: set(self.values(key).values()) == {value}
 
     def kill(self, name: str) -> None:
         """Stop a node without a word."""
@@ -116,7 +130,7 @@ class VirtualCluster:
 
     def _send(self, name: str, engine: Engine, call: Call) -> None:
         there = call.peer.address.removesuffix(":1")
-        self.messages += 1
+        self.calls.append((name, call))
 
         def deliver() -> None:
             if (

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import cast
 
 from gossip_grpc.core.counters import Counters
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
@@ -191,10 +192,10 @@ class Engine:
         return [self._write(Kind.COUNTER_RESET, (key, origin), share, now) for origin, share, _ in seen]
 
     def set_add(self, key: str, elements: list[Value], now: float) -> list[Record]:
-        """Add elements to a set."""
+        """Add elements to a set; the records written, one for each that is named."""
         self._check_writable()
         own = self.store.origin
-        slots = [(key, element, own) for element in elements]
+        slots = [(key, element, own) for element in dict.fromkeys(elements)]
         self._check_room(sum(self.store.get(Kind.SET_ELEMENT, slot) is None for slot in slots))
         return [
             self._write(Kind.SET_ELEMENT, slot, (self.store.coverage.sequence(own) + 1, False), now) for slot in slots
@@ -204,13 +205,9 @@ class Engine:
         """Remove elements from a set: the additions that this node holds; the records written, one an addition."""
         self._check_writable()
         held = self.store.elements(key)
-        slots = [(key, element, origin) for element in elements for origin in held.get(element, ())]
-        written = []
-        for slot in slots:
-            record = self.store.get(Kind.SET_ELEMENT, slot)
-            if record is not None:
-                written.append(self._write(Kind.SET_ELEMENT, slot, (record.content[0], True), now))
-        return written
+        slots = [(key, element, origin) for element in dict.fromkeys(elements) for origin in held.get(element, ())]
+        additions = [record for slot in slots if (record := self.store.get(Kind.SET_ELEMENT, slot)) is not None]
+        return [self._write(Kind.SET_ELEMENT, record.slot, (record.content[0], True), now) for record in additions]
 
     def leave(self, now: float) -> None:
         """Say that this node leaves, and push it. Takes no more writes; call `spread_leave` until enough have it."""
@@ -311,8 +308,7 @@ class Engine:
     def on_pull_reply(self, call: Call, sender: Origin, address: str, reply: PullReply, now: float) -> None:
         """The outcome of a comparison."""
         self._answer(call, sender, address)
-        if call.round is not None:
-            self._compared(call.round, sender, reply, now)
+        self._compared(cast("Round", call.round), sender, reply, now)  # only rounds pull
 
     def begin_delta(self, call: Call, sender: Origin, address: str, header: Delta) -> None:
         """The first chunk of a fetch has come; `header` has no records.
@@ -336,10 +332,8 @@ class Engine:
         """The last chunk of a fetch has been merged."""
         inbound = self._deltas.pop(call)
         self._complete(inbound, call.peer.node_id or call.peer.address)
-        if self._fetching is call.round:
-            self._fetching = None
-        if call.round is not None:
-            self._send(call.round, inbound.header.snapshot, now, repaired=inbound.header.repair)
+        self._fetching = None
+        self._send(cast("Round", call.round), inbound.header.snapshot, now, repaired=inbound.header.repair)
 
     def on_push_reply(self, call: Call, sender: Origin, address: str, reply: PushReply, now: float) -> None:
         """The outcome of a push: all its chunks have been taken."""
@@ -422,11 +416,14 @@ class Engine:
             self._call(node_id, PushRequest(records=records))
 
     def _redirect(self, call: Call) -> None:
-        """Give rumors whose push failed to the next on the ring, so that one dead node does not cut it."""
-        if isinstance(call.request, PushRequest) and call.peer.node_id is not None:
-            if self._holds_leave_record(call.request):
-                return  # `spread_leave` chooses whom to try next
-            self._rumors.add(call.request.records, call.peer.node_id)
+        """Give rumors whose push failed to the next on the ring, so that dead nodes do not cut it."""
+        failed, request = call.peer.node_id, call.request
+        if failed is None or not isinstance(request, PushRequest) or self._holds_leave_record(request):
+            return  # `spread_leave` chooses itself whom to try next
+        peers = [peer.node_id for peer in self.membership.reachable_peers()]
+        following = self._rumors.after(failed, peers)
+        if following is not None:
+            self._call(following, request)
 
     def _holds_leave_record(self, request: PushRequest) -> bool:
         return any(record is self._leave_record for record in request.records)
@@ -467,8 +464,8 @@ class Engine:
             for seed in seeds:
                 self._start_round(Peer(seed))
 
-    def _start_round(self, peer: Peer | None) -> None:
-        if peer is None or peer.address in self._rounds:
+    def _start_round(self, peer: Peer) -> None:
+        if peer.address in self._rounds:
             return
         strategy = self.settings.strategy if self.ready else Strategy.PUSH_PULL
         current = Round(peer, strategy.fetches, strategy.sends)
@@ -498,10 +495,10 @@ class Engine:
         if not verdict.we_lack:
             self.store.learn_context(theirs.context)
             self._sync_done(sender.node_id)
-        if verdict.diverged:
-            self._heal(sender.node_id, ours, theirs)
         fetch = (verdict.we_lack and current.fetches) or verdict.diverged
         if fetch and self._fetching is None:
+            if verdict.diverged:
+                self._heal(sender.node_id, ours, theirs)
             self._fetching = current
             self._effects.append(Call(current.peer, PullRequest(digest=ours, repair=verdict.diverged), current))
         elif verdict.they_lack:
@@ -570,9 +567,7 @@ class Engine:
         self.membership.heard(sender, address, called=call.peer.address)
 
     def _call(self, node_id: str, request: PushRequest) -> None:
-        peer = self.membership.peer(node_id)
-        if peer is not None:
-            self._effects.append(Call(peer, request))
+        self._effects.append(Call(self.membership.peer(node_id), request))
 
     def _notice(self, event: str, level: str, **facts: object) -> None:
         self._effects.append(Notice(event, level, dict(facts)))

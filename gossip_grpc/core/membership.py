@@ -133,10 +133,12 @@ class Membership:
         """Those of `peers` that did not answer lately."""
         return [peer.node_id for peer in self.peers() if not self.reachable(peer.node_id)]
 
-    def peer(self, node_id: str) -> Peer | None:
-        """How to call a node; None if nobody told us where it is."""
+    def peer(self, node_id: str) -> Peer:
+        """How to call one of `peers`."""
         address = self.address(node_id)
-        return None if address is None else Peer(address, node_id)
+        if address is None:
+            raise KeyError(node_id)
+        return Peer(address, node_id)
 
     def unreached_seeds(self) -> list[str]:
         """Seeds that are not the address of a peer worth calling, nor our own."""

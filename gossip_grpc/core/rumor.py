@@ -57,12 +57,18 @@ class Rumors:
         if not peers:
             return {}
         self._next = now + self._interval
-        pushes = {}
-        for peer in self.targets(peers, exclude=set(pending.values())):
-            records = [record for record, source in pending.items() if source != peer]
-            if records:
-                pushes[peer] = records
-        return pushes
+        return {
+            peer: [record for record, source in pending.items() if source != peer]
+            for peer in self.targets(peers, exclude=set(pending.values()))
+        }
+
+    def after(self, failed: str, peers: Sequence[str]) -> str | None:
+        """Who gets what `failed` could not be given: the next on the ring, as it starts at this node, or None.
+
+        One for one, and never round the ring, so that losses cannot multiply pushes.
+        """
+        ring = successors(self._node_id, {*peers, failed})
+        return next(iter(ring[ring.index(failed) + 1 :]), None)
 
     def targets(self, peers: Sequence[str], exclude: set[str | None]) -> list[str]:
         """The ring's successor and, of the others, as many at random as the fan-out allows.

@@ -13,7 +13,7 @@ Beside them `revive` is the fifth kind: who else is tried in a round, so that pa
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -119,15 +119,13 @@ class ZoneAwareSelector:
 
 def make_selector(kind: SelectorKind, *, node_id: str, zone: str, rng: random.Random) -> Selector:
     """The selector of that name for a node."""
-    match kind:
-        case SelectorKind.RANDOM:
-            return RandomSelector(rng)
-        case SelectorKind.ROUND_ROBIN:
-            return RoundRobinSelector(rng)
-        case SelectorKind.HYPERCUBE:
-            return HypercubeSelector(node_id)
-        case SelectorKind.ZONE_AWARE:
-            return ZoneAwareSelector(rng, zone)
+    makers: dict[SelectorKind, Callable[[], Selector]] = {
+        SelectorKind.RANDOM: lambda: RandomSelector(rng),
+        SelectorKind.ROUND_ROBIN: lambda: RoundRobinSelector(rng),
+        SelectorKind.HYPERCUBE: lambda: HypercubeSelector(node_id),
+        SelectorKind.ZONE_AWARE: lambda: ZoneAwareSelector(rng, zone),
+    }
+    return makers[kind]()
 
 
 def revive(unreachable: Sequence[str], reachable: int, rng: random.Random) -> str | None:

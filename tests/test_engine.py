@@ -1,0 +1,1197 @@
+"""The engine: whole clusters in virtual time, and one engine by hand where the order of events matters."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gossip_grpc.core.clock import MAX_CLOCK, MAX_LEAD
+from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.engine import MAX_RECENT, TRANSFER_TIMEOUT, Engine, Settings
+from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
+from gossip_grpc.core.membership import Peer, Status
+from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
+from gossip_grpc.core.records import Kind, Member, Origin, Record
+from gossip_grpc.core.selection import SelectorKind
+from gossip_grpc.core.store import Store, member_of
+from gossip_grpc.core.sync import Delta, Digest, Strategy
+from gossip_grpc.errors import LimitError, LocalError, NotReadyError, Reason, RemoteError
+from tests.samples import A, B, C, member, register
+from tests.virtual import VirtualCluster
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Verb = Callable[[Engine, float], object]
+
+
+def put(key: str, value: str) -> Verb:
+    return lambda engine, now: engine.put(key, value, now)
+
+
+def delete(key: str) -> Verb:
+    return lambda engine, now: engine.delete(key, now)
+
+
+def add(key: str, amount: int) -> Verb:
+    return lambda engine, now: engine.add(key, amount, now)
+
+
+def grown(count: int, settings: Settings | None = None, seed: int = 0, *, loss: float = 0.0) -> VirtualCluster:
+    """A cluster that has formed and agrees."""
+    cluster = VirtualCluster(seed, loss=loss)
+    cluster.grow(count, settings)
+    assert cluster.run(60.0, lambda: cluster.agreed() and all(e.ready for e in cluster.engines.values()))
+    return cluster
+
+
+def sums(cluster: VirtualCluster, key: str) -> set[int]:
+    return {engine.store.counter(key) for name, engine in cluster.engines.items() if name not in cluster.down}
+
+
+def notices(cluster: VirtualCluster, event: str) -> list[tuple[str, Notice]]:
+    return [(name, notice) for name, notice in cluster.notices if notice.event == event]
+
+
+# Spreading
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("selector", SelectorKind)
+def test_each_strategy_spreads_a_write_to_all_on_its_own(strategy: Strategy, selector: SelectorKind) -> None:
+    cluster = grown(10, Settings(strategy=strategy, selector=selector, fanout=0))
+    cluster.act("n3", put("x", "1"))
+    assert cluster.run(30.0, cluster.have("x", "1"))
+    assert cluster.run(30.0, cluster.agreed)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "gives", "takes"),
+    [(Strategy.PUSH, True, False), (Strategy.PULL, False, True), (Strategy.PUSH_PULL, True, True)],
+)
+def test_a_round_moves_data_in_the_strategys_direction_only(strategy: Strategy, gives: bool, takes: bool) -> None:
+    cluster = grown(2, Settings(strategy=strategy, fanout=0))
+    cluster.silence("n0")
+    cluster.act("n0", put("there", "1"))
+    cluster.act("n1", put("here", "1"))
+    cluster.calls.clear()
+    cluster.run(20.0)
+    assert (cluster.values("here")["n0"] is not None) == gives
+    assert (cluster.values("there")["n1"] is not None) == takes
+    requests = [call.request for _, call in cluster.calls]
+    assert any(isinstance(r, PushRequest) and bool(r.delta or r.records) for r in requests) == gives
+    assert any(isinstance(r, PullRequest) and r.digest is not None for r in requests) == takes
+
+
+def test_a_push_round_brings_the_latest_writes_unasked() -> None:
+    cluster = grown(2, Settings(strategy=Strategy.PUSH, fanout=0))
+    cluster.silence("n0")
+    cluster.run(3.0)
+    cluster.act("n1", put("x", "1"))
+    cluster.calls.clear()
+    cluster.run(2.0, cluster.have("x", "1"))
+    (call,) = [call for _, call in cluster.calls]
+    assert isinstance(call.request, PushRequest)
+    assert call.request.delta is None
+    assert [record.slot for record in call.request.records] == ["x"]
+
+
+def test_what_a_push_round_holds_unasked_is_bounded() -> None:
+    cluster = grown(2, Settings(strategy=Strategy.PUSH, fanout=0))
+    cluster.silence("n0")
+    for number in range(MAX_RECENT + 5):
+        cluster.engines["n1"].put(f"k{number}", "v", cluster.now)
+    cluster.calls.clear()
+    cluster.run(5.0, cluster.agreed)
+    assert len(cluster.engines["n0"].store.coverage.above(Origin("n1", 1))) == 0
+    assert cluster.agreed()
+    held = [len(call.request.records) for _, call in cluster.calls if isinstance(call.request, PushRequest)]
+    assert held[0] == MAX_RECENT
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rumors_alone_reach_all_within_a_fraction_of_a_round_if_nothing_is_lost(seed: int) -> None:
+    cluster = grown(20, seed=seed)
+    cluster.silence()
+    for number in range(20):
+        cluster.act(f"n{number}", put(f"x{number}", "1"))
+        assert cluster.run(0.1, cluster.have(f"x{number}", "1"))
+
+
+def test_a_burst_of_writes_to_one_key_ends_with_the_last() -> None:
+    cluster = grown(5)
+    cluster.silence()
+    for number in range(10):
+        cluster.act("n1", put("x", str(number)))
+    assert cluster.run(0.1, cluster.have("x", "9"))
+
+
+def test_a_rumor_is_passed_on_once_and_then_dies() -> None:
+    cluster = grown(20)
+    cluster.silence()
+    cluster.calls.clear()
+    cluster.act("n0", put("x", "1"))
+    cluster.run(5.0)
+    assert len(cluster.calls) <= 20 * Settings().fanout
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dead_nodes_do_not_cut_the_ring(seed: int) -> None:
+    cluster = grown(12, Settings(fanout=1), seed)
+    cluster.silence()
+    cluster.kill("n7")
+    cluster.kill("n9")
+    cluster.act("n0", put("x", "1"))
+    assert cluster.run(10.0, cluster.have("x", "1"))
+
+
+def test_losses_do_not_multiply_pushes() -> None:
+    cluster = grown(12)
+    cluster.silence()
+    cluster.loss = 0.5
+    cluster.calls.clear()
+    cluster.act("n0", put("x", "1"))
+    cluster.run(60.0)
+    # Each of 12 nodes pushes 3 times; of each push as many are lost as arrive.
+    assert len(cluster.calls) < 2 * 12 * 3 * 1.5
+
+
+def test_rumors_are_not_repeated_to_a_peer_that_refused() -> None:
+    engine = ready_engine()
+    call = first_push(engine, "x")
+    engine.on_failure(call, "refused", 0.1, answered=True)
+    assert pushes(engine) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_lossy_network_ends_in_agreement(seed: int) -> None:
+    cluster = grown(8, seed=seed)
+    cluster.loss = 0.3
+    for number in range(40):
+        cluster.act(f"n{number % 8}", put(f"k{number % 9}", str(number)))
+        cluster.act(f"n{number % 8}", add("n", 1))
+        cluster.run(0.1)
+    assert cluster.run(60.0, cluster.agreed)
+    assert sums(cluster, "n") == {40}
+
+
+def test_an_idle_cluster_agrees_by_the_hash_alone() -> None:
+    cluster = grown(5)
+    for number in range(200):
+        cluster.engines["n0"].put(f"k{number}", "v", cluster.now)
+    assert cluster.run(30.0, cluster.agreed)
+    cluster.run(5.0)
+    cluster.calls.clear()
+    before = [(e.counters.rounds, e.counters.rounds_agreed) for e in cluster.engines.values()]
+    cluster.run(10.0)
+    after = [(e.counters.rounds, e.counters.rounds_agreed) for e in cluster.engines.values()]
+    assert all(9 <= new[0] - old[0] <= 14 for old, new in zip(before, after, strict=True))
+    assert all(new[0] - new[1] == old[0] - old[1] for old, new in zip(before, after, strict=True))
+    assert all(
+        isinstance(call.request, PullRequest) and call.request.digest is None and call.request.digest_hash is not None
+        for _, call in cluster.calls
+    )
+
+
+def test_rounds_are_jittered_so_that_nodes_do_not_march_in_step() -> None:
+    cluster = grown(5)
+    cluster.run(20.0)
+    deadlines = [engine.deadline() for engine in cluster.engines.values()]
+    assert max(deadlines) - min(deadlines) > 0.1
+
+
+def test_a_seed_decides_a_run_in_every_process() -> None:
+    script = """
+from tests.virtual import VirtualCluster
+from gossip_grpc.core.engine import Settings
+from gossip_grpc.core.selection import SelectorKind
+for selector in SelectorKind:
+    cluster = VirtualCluster(3, loss=0.2)
+    cluster.grow(8, Settings(selector=selector))
+    for number in range(20):
+        cluster.run(0.5)
+        cluster.engines["n0"].put(f"k{number}", "v", cluster.now)
+    print([(name, call.peer.address) for name, call in cluster.calls])
+"""
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(printed) == 1
+
+
+# Readiness
+
+VERBS: dict[str, Verb] = {
+    "put": put("x", "1"),
+    "delete": delete("x"),
+    "add": add("n", 1),
+    "add 0": add("n", 0),
+    "reset": lambda engine, now: engine.reset("n", now),
+    "set-add": lambda engine, now: engine.set_add("s", ["e"], now),
+    "set-remove": lambda engine, now: engine.set_remove("s", ["e"], now),
+}
+
+
+def test_without_seeds_a_node_is_ready_at_once() -> None:
+    cluster = VirtualCluster()
+    engine = cluster.add("n0")
+    assert engine.ready
+    for verb in VERBS.values():
+        cluster.act("n0", verb)
+
+
+def test_with_seeds_a_node_is_ready_once_it_has_synced_and_says_so() -> None:
+    cluster = VirtualCluster()
+    cluster.add("n0")
+    cluster.act("n0", put("x", "1"))
+    engine = cluster.add("n1", seeds=("n0",))
+    assert not engine.ready
+    assert cluster.run(1.0, lambda: engine.ready)
+    assert cluster.values("x")["n1"] == "1"
+    ((name, notice),) = notices(cluster, "ready")
+    assert (name, notice.level, notice.facts) == ("n1", "info", {"why": "synced with n0:1"})
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_writes_are_refused_until_then(verb: str) -> None:
+    cluster = VirtualCluster()
+    cluster.add("n1", seeds=("nobody",))
+    before = cluster.engines["n1"].store.digest()
+    with pytest.raises(NotReadyError, match="has not synced with its cluster yet") as caught:
+        cluster.act("n1", VERBS[verb])
+    assert caught.value.reason is Reason.NOT_READY
+    assert cluster.engines["n1"].store.digest() == before
+
+
+@pytest.mark.parametrize("seeds", [("nobody",), ("n1",), ("n1", "nobody")], ids=str)
+def test_if_nobody_answers_a_node_is_ready_after_the_bootstrap_window(seeds: tuple[str, ...]) -> None:
+    cluster = VirtualCluster()
+    engine = cluster.add("n1", Settings(bootstrap_window=10.0), seeds=seeds)
+    assert not cluster.run(9.9, lambda: engine.ready)
+    assert cluster.run(1.0, lambda: engine.ready)
+    assert notices(cluster, "ready")[0][1].facts == {"why": "no seed answered within the bootstrap window"}
+
+
+def test_a_node_that_is_its_own_seed_stops_asking_itself() -> None:
+    cluster = VirtualCluster()
+    engine = cluster.add("n1", seeds=("alias",))
+    cluster.engines["alias"] = engine  # the name leads back to us
+    cluster.run(1.0)
+    asked = len(cluster.calls)
+    assert asked >= 1
+    cluster.run(5.0)
+    assert len(cluster.calls) == asked
+    assert not engine.ready
+
+
+def test_if_a_seed_answers_but_does_not_sync_a_node_waits_on() -> None:
+    engine = Engine(A, Member(0, "a:1"), Settings(has_seeds=True), random.Random(1), 0.0)
+    engine.membership.set_seeds(["b:1"])
+    engine.tick(0.0)
+    (call,) = calls(engine)
+    engine.on_pull_reply(call, B, "b:1", PullReply(digest=Digest(Coverage({B: 1}))), 0.1)
+    (fetch,) = calls(engine)
+    engine.on_failure(fetch, "broken off", 0.2)
+    for second in range(1, 60):
+        engine.tick(float(second))
+        for call in calls(engine):
+            engine.on_failure(call, "silence", float(second))
+    assert not engine.ready
+
+
+def test_two_nodes_that_have_each_other_as_seeds_become_ready() -> None:
+    cluster = VirtualCluster()
+    cluster.add("n0", seeds=("n1",))
+    cluster.add("n1", seeds=("n0",))
+    assert cluster.run(2.0, lambda: all(engine.ready for engine in cluster.engines.values()))
+
+
+def test_a_node_that_is_not_ready_asks_all_its_seeds_often_and_both_ways() -> None:
+    engine = Engine(A, Member(0, "a:1"), Settings(has_seeds=True, strategy=Strategy.PUSH), random.Random(1), 0.0)
+    engine.membership.set_seeds(["b:1", "c:1"])
+    engine.tick(0.0)
+    first = calls(engine)
+    assert [call.peer for call in first] == [Peer("b:1"), Peer("c:1")]
+    assert all(isinstance(call.request, PullRequest) for call in first), "pushing alone would not bring it anything"
+    assert engine.deadline() <= 0.3
+
+
+# Members
+
+
+def test_joining_nodes_know_everybody_quickly() -> None:
+    cluster = grown(10)
+    cluster.add("late", seeds=("n4",))
+    assert cluster.run(1.0, lambda: all(len(engine.membership.peers()) == 10 for engine in cluster.engines.values()))
+
+
+def test_a_chain_of_seeds_is_one_cluster() -> None:
+    cluster = VirtualCluster()
+    cluster.add("n0")
+    for number in range(1, 6):
+        cluster.add(f"n{number}", seeds=(f"n{number - 1}",))
+    assert cluster.run(10.0, lambda: all(len(engine.store.members()) == 6 for engine in cluster.engines.values()))
+
+
+def test_a_seed_that_is_up_later_is_found_again() -> None:
+    cluster = VirtualCluster()
+    engine = cluster.add("n1", Settings(bootstrap_window=1.0), seeds=("n0",))
+    assert cluster.run(5.0, lambda: engine.ready)
+    cluster.act("n1", put("x", "1"))
+    cluster.add("n0")
+    assert cluster.run(5.0, cluster.have("x", "1"))
+
+
+def leaving_cluster() -> VirtualCluster:
+    cluster = grown(6)
+    cluster.silence()
+    cluster.act("n3", lambda engine, now: engine.leave(now))
+    return cluster
+
+
+def test_who_leaves_has_left_everywhere_and_is_called_no_more() -> None:
+    cluster = leaving_cluster()
+    cluster.run(1.0)
+    for name, engine in cluster.engines.items():
+        record = engine.store.members()["n3"]
+        assert engine.membership.status(record) is Status.LEFT
+        assert name == "n3" or "n3" not in [peer.node_id for peer in engine.membership.peers()]
+    assert len(cluster.engines["n3"].leave_acks) >= 3
+    assert "n3" not in cluster.engines["n3"].leave_acks
+
+
+def test_who_leaves_takes_no_more_writes_and_begins_no_more_rounds() -> None:
+    cluster = grown(3)
+    cluster.act("n2", lambda engine, now: engine.leave(now))
+    for verb in VERBS.values():
+        with pytest.raises(NotReadyError, match="the node is leaving") as caught:
+            cluster.act("n2", verb)
+        assert caught.value.reason is Reason.STOPPING
+    cluster.run(1.0)
+    rounds = cluster.engines["n2"].counters.rounds
+    cluster.run(10.0)
+    assert cluster.engines["n2"].counters.rounds == rounds
+
+
+def test_only_those_who_took_the_leave_record_have_confirmed_it() -> None:
+    cluster = grown(6)
+    cluster.silence()
+    cluster.cut = lambda here, there: there in ("n0", "n1", "n2")
+    cluster.act("n3", lambda engine, now: engine.leave(now))
+    cluster.run(0.5)
+    assert cluster.engines["n3"].leave_acks <= {"n4", "n5"}
+    cluster.cut = lambda here, there: False
+    for _ in range(3):
+        cluster.act("n3", lambda engine, now: engine.spread_leave(now))
+        cluster.run(2.0)
+    assert cluster.engines["n3"].leave_acks == {"n0", "n1", "n2", "n4", "n5"}
+    cluster.calls.clear()
+    cluster.act("n3", lambda engine, now: engine.spread_leave(now))
+    assert cluster.calls == [], "all have it"
+
+
+def test_a_leave_record_that_was_not_taken_is_not_redirected() -> None:
+    engine = ready_engine()
+    engine.leave(0.0)
+    sent = [call for call in pushes(engine) if call.peer.node_id == "b"]
+    engine.on_failure(sent[0], "lost", 0.1)
+    assert calls(engine) == []
+
+
+def test_leaving_twice_is_leaving_once() -> None:
+    cluster = leaving_cluster()
+    cluster.run(1.0)
+    cluster.calls.clear()
+    record = cluster.engines["n3"].store.members()["n3"]
+    cluster.act("n3", lambda engine, now: engine.leave(now))
+    assert cluster.engines["n3"].store.members()["n3"] is record
+    assert cluster.calls == []
+
+
+def test_spreading_a_leave_before_there_is_one_does_nothing() -> None:
+    cluster = grown(2)
+    cluster.calls.clear()
+    cluster.act("n0", lambda engine, now: engine.spread_leave(now))
+    assert cluster.calls == []
+
+
+def test_a_node_superseded_by_its_next_life_leaves_without_a_word() -> None:
+    engine = ready_engine()
+    engine.store.merge([member(Origin("a", 2))], 0.0)
+    engine.leave(1.0)
+    assert engine.leaving
+    assert calls(engine) == []
+
+
+def test_a_member_that_left_may_come_back_in_a_new_life() -> None:
+    cluster = leaving_cluster()
+    cluster.run(1.0)
+    cluster.add("n3", generation=2, seeds=("n0",))
+    assert cluster.run(
+        5.0, lambda: all("n3" in map(str, peer_names(e)) for n, e in cluster.engines.items() if n != "n3")
+    )
+
+
+def peer_names(engine: Engine) -> list[str]:
+    return [peer.node_id for peer in engine.membership.peers()]
+
+
+# Traps
+
+
+def restart_empty(cluster: VirtualCluster, name: str, generation: int = 2) -> Engine:
+    cluster.kill(name)
+    seed = next(other for other in cluster.engines if other != name and other not in cluster.down)
+    return cluster.add(name, generation=generation, seeds=(seed,))
+
+
+def test_restart_with_empty_state_and_increments_leave_the_sum_exact() -> None:
+    cluster = grown(5)
+    for number in range(20):
+        cluster.act(f"n{number % 5}", add("n", 1))
+    cluster.run(5.0)
+    engine = restart_empty(cluster, "n2")
+    with pytest.raises(NotReadyError):
+        cluster.act("n2", add("n", 1))
+    assert cluster.run(5.0, lambda: engine.ready)
+    for _ in range(7):
+        cluster.act("n2", add("n", 1))
+    assert cluster.run(30.0, cluster.agreed)
+    assert sums(cluster, "n") == {27}
+
+
+def test_a_write_after_a_restart_with_an_empty_clock_wins_over_old_data() -> None:
+    cluster = grown(3)
+    for number in range(50):
+        cluster.act("n1", put("x", f"old {number}"))
+    cluster.run(5.0)
+    engine = restart_empty(cluster, "n1")
+    assert cluster.run(5.0, lambda: engine.ready)
+    cluster.act("n1", put("x", "new"))
+    assert cluster.run(10.0, cluster.have("x", "new"))
+
+
+def partition(cluster: VirtualCluster, side: set[str]) -> None:
+    cluster.cut = lambda here, there: (here in side) != (there in side)
+
+
+def heal(cluster: VirtualCluster) -> None:
+    cluster.cut = lambda here, there: False
+
+
+SHORT = Settings(tombstone_retention=5.0)
+
+
+def test_nothing_comes_back_after_delete_purge_and_heal() -> None:
+    cluster = grown(6, SHORT)
+    cluster.act("n0", put("x", "1"))
+    cluster.act("n0", lambda engine, now: engine.set_add("s", ["e"], now))
+    assert cluster.run(5.0, cluster.agreed)
+    partition(cluster, {"n4", "n5"})
+    cluster.act("n1", delete("x"))
+    cluster.act("n1", lambda engine, now: engine.set_remove("s", ["e"], now))
+    cluster.act("n4", put("y", "written apart"))
+    cluster.run(30.0)
+    majority = [cluster.engines[f"n{number}"] for number in range(4)]
+    assert [engine.store.tombstones for engine in majority] == [0, 0, 0, 0]
+    assert all(engine.counters.purged == 2 for engine in majority)
+    heal(cluster)
+    assert cluster.run(60.0, cluster.agreed)
+    cluster.run(30.0)
+    assert set(cluster.values("x").values()) == {None}
+    assert set(cluster.values("y").values()) == {"written apart"}
+    assert all(engine.store.elements("s") == {} for engine in cluster.engines.values())
+
+
+def test_who_was_away_for_longer_than_the_retention_gets_a_full_sync() -> None:
+    cluster = grown(3, SHORT)
+    cluster.act("n0", put("x", "1"))
+    cluster.act("n0", put("keep", "1"))
+    assert cluster.run(5.0, cluster.agreed)
+    partition(cluster, {"n2"})
+    cluster.act("n0", delete("x"))
+    cluster.run(30.0)
+    heal(cluster)
+    assert cluster.run(60.0, cluster.agreed)
+    assert cluster.values("x") == {"n0": None, "n1": None, "n2": None}
+    assert cluster.engines["n2"].counters.full_syncs == 1
+    ((name, notice),) = notices(cluster, "full sync")
+    assert (name, notice.level) == ("n2", "info")
+    assert notice.facts["dropped"] == 1
+    assert notice.facts["peer"] in ("n0", "n1")
+
+
+def test_deletions_made_on_both_sides_of_a_partition_hold() -> None:
+    cluster = grown(4)
+    for key in ("left", "right", "both", "kept"):
+        cluster.act("n0", put(key, "1"))
+    assert cluster.run(5.0, cluster.agreed)
+    partition(cluster, {"n2", "n3"})
+    for name, key in (("n0", "left"), ("n3", "right"), ("n1", "both"), ("n2", "both")):
+        cluster.act(name, delete(key))
+    cluster.run(20.0)
+    heal(cluster)
+    assert cluster.run(60.0, cluster.agreed)
+    assert [set(cluster.values(key).values()) for key in ("left", "right", "both", "kept")] == [{None}] * 3 + [{"1"}]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_partition_heals_unattended_however_long_it_lasted(seed: int) -> None:
+    cluster = grown(10, seed=seed)
+    side = {"n1", "n2", "n3", "n4"}
+    partition(cluster, side)
+    cluster.run(600.0)
+    cluster.act("n0", add("n", 1))
+    cluster.act("n1", add("n", 2))
+    assert all(not engine.membership.reachable("n1") for name, engine in cluster.engines.items() if name not in side)
+    assert not cluster.agreed()
+    heal(cluster)
+    assert cluster.run(30.0, cluster.agreed)
+    assert sums(cluster, "n") == {3}
+
+
+def test_two_halves_that_never_met_become_one() -> None:
+    cluster = VirtualCluster()
+    cluster.cut = lambda here, there: True
+    cluster.add("n0", Settings(bootstrap_window=1.0), seeds=("n1",))
+    cluster.add("n1", Settings(bootstrap_window=1.0), seeds=("n0",))
+    cluster.run(20.0)
+    cluster.act("n0", add("n", 1))
+    cluster.act("n1", add("n", 2))
+    heal(cluster)
+    assert cluster.run(20.0, cluster.agreed)
+    assert sums(cluster, "n") == {3}
+
+
+def test_a_restarted_node_does_not_bring_back_what_was_deleted_while_it_was_down() -> None:
+    cluster = grown(4, SHORT)
+    cluster.act("n3", put("x", "1"))
+    assert cluster.run(5.0, cluster.agreed)
+    cluster.kill("n3")
+    cluster.act("n0", delete("x"))
+    cluster.run(30.0)
+    restart_empty(cluster, "n3")
+    assert cluster.run(30.0, cluster.agreed)
+    assert set(cluster.values("x").values()) == {None}
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("harm", ["lost", "altered"])
+def test_the_backstop_heals_a_divergence_counts_it_once_and_says_so(strategy: Strategy, harm: str) -> None:
+    cluster = grown(2, Settings(strategy=strategy))
+    cluster.act("n0", put("x", "same"))
+    cluster.act("n0", put("y", "1"))
+    assert cluster.run(5.0, cluster.agreed)
+    cluster.run(3.0)
+    cluster.silence("n1")
+    store = cluster.engines["n1"].store
+    record = store.get(Kind.REGISTER, "x")
+    assert record is not None
+    store._remove(record)
+    if harm == "altered":
+        store._apply(register("x", "bits rot", record.origin, record.sequence, record.clock), cluster.now)
+    store.version += 1
+    assert not cluster.agreed()
+
+    assert cluster.run(5.0, cluster.agreed)
+
+    cluster.run(20.0)
+    assert set(cluster.values("x").values()) == {"same"}
+    assert [engine.counters.backstop_heals for engine in cluster.engines.values()] == [1, 0]
+    ((name, notice),) = notices(cluster, "fingerprints differ at equal coverage; exchanging everything")
+    assert (name, notice.level, notice.facts["peer"]) == ("n0", "warning", "n1")
+    assert notice.facts["ours"] != notice.facts["theirs"]
+
+
+# One engine by hand
+
+
+def ready_engine(settings: Settings | None = None, peers: tuple[Origin, ...] = (B, C)) -> Engine:
+    """Node a, ready, with some members as peers, and nothing left to do."""
+    engine = Engine(A, Member(0, "a:1"), settings or Settings(fanout=1), random.Random(1), 0.0)
+    engine.store.merge([member(peer) for peer in peers], 0.0)
+    engine.tick(0.0)
+    engine.effects()
+    return engine
+
+
+def calls(engine: Engine) -> list[Call]:
+    return [effect for effect in engine.effects() if isinstance(effect, Call)]
+
+
+def pushes(engine: Engine) -> list[Call]:
+    return [call for call in calls(engine) if isinstance(call.request, PushRequest)]
+
+
+def first_push(engine: Engine, key: str) -> Call:
+    engine.put(key, "1", 1.0)
+    (call,) = pushes(engine)
+    return call
+
+
+def round_of(engine: Engine, now: float) -> Call:
+    """Let the next round begin; returns its first call."""
+    engine.tick(max(now, engine.deadline()))
+    (call,) = calls(engine)
+    assert call.round is not None
+    return call
+
+
+def synced_engine() -> Engine:
+    """Node a, synced with an empty b."""
+    engine = ready_engine(peers=(B,))
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", PullReply(agreed=True), 2.0)
+    return engine
+
+
+def test_a_failed_push_goes_to_the_next_on_the_ring_and_to_nobody_behind_the_last() -> None:
+    engine = ready_engine()
+    first = first_push(engine, "x")
+    engine.on_failure(first, "lost", 1.1)
+    (second,) = calls(engine)
+    assert second.request == first.request
+    assert {first.peer.node_id, second.peer.node_id} == {"b", "c"}
+    engine.on_failure(second, "lost", 1.2)
+    assert calls(engine) == []
+
+
+def test_a_rumor_that_came_is_passed_on_but_not_to_where_it_came_from() -> None:
+    engine = ready_engine(Settings(fanout=3))
+    reply = engine.on_push(B, "b:1", [register("x", "1", B, 2)], None, 1.0)
+    assert (reply.fresh, reply.agreed, reply.digest) == (1, False, None)
+    (call,) = pushes(engine)
+    assert call.peer == Peer("c:1", "c")
+
+
+def test_a_rumor_that_is_known_is_not_passed_on() -> None:
+    engine = ready_engine(Settings(fanout=3))
+    record = register("x", "1", B, 2)
+    engine.on_push(B, "b:1", [record], None, 1.0)
+    engine.effects()
+    assert engine.on_push(C, "c:1", [record], None, 2.0).fresh == 0
+    engine.tick(2.0)
+    assert pushes(engine) == []
+    assert (engine.counters.records_merged, engine.counters.records_ignored) == (1, 1)
+
+
+def test_a_push_with_a_hash_is_answered_with_agreement_or_a_digest() -> None:
+    engine = ready_engine()
+    digest_hash = engine.digest()[1]
+    assert engine.on_push(B, "b:1", [], digest_hash, 1.0) == PushReply(agreed=True)
+    assert engine.on_push(B, "b:1", [], digest_hash + 1, 1.0) == PushReply(digest=engine.digest()[0])
+
+
+def test_a_pull_is_answered_with_agreement_a_digest_or_a_delta() -> None:
+    engine = ready_engine()
+    engine.put("x", "1", 1.0)
+    digest_hash = engine.digest()[1]
+    assert engine.on_pull(B, "b:1", PullRequest(digest_hash=digest_hash)) == PullReply(agreed=True)
+    digest = engine.digest()[0]
+    assert engine.on_pull(B, "b:1", PullRequest(digest_hash=digest_hash + 1)) == PullReply(digest=digest)
+    assert engine.on_pull(B, "b:1", PullRequest()) == PullReply(digest=digest)
+    delta = engine.on_pull(B, "b:1", PullRequest(digest=Digest())).delta
+    assert delta is not None
+    assert len(delta.records) == 4
+    delta = engine.on_pull(B, "b:1", PullRequest(digest=digest, repair=True)).delta
+    assert delta is not None
+    assert (len(delta.records), delta.repair) == (4, True)
+
+
+def test_an_onlooker_is_answered_but_is_no_peer() -> None:
+    engine = ready_engine()
+    before = (engine.membership.peers(), engine.store.context)
+    assert engine.on_pull(None, "", PullRequest(digest_hash=engine.digest()[1])) == PullReply(agreed=True)
+    assert engine.on_pull(None, "", PullRequest()) == PullReply(digest=engine.digest()[0])
+    assert (engine.membership.peers(), engine.store.context) == before
+
+
+def test_the_digest_is_made_once_for_each_version_of_the_store() -> None:
+    engine = ready_engine()
+    digest = engine.digest()[0]
+    assert engine.digest()[0] is digest
+    engine.put("x", "1", 1.0)
+    assert engine.digest()[0] is not digest
+    assert engine.digest()[1] == engine.store.digest().hash()
+
+
+def test_agreement_settles_the_peers_own_writes() -> None:
+    engine = ready_engine(peers=(B,))
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", PullReply(agreed=True), 2.0)
+    assert engine.store.context[B] == 1
+    engine = ready_engine(peers=(C,))
+    engine.on_push(C, "c:1", [], engine.digest()[1], 1.0)
+    assert engine.store.context[C] == 1
+    engine.on_push(B, "b:1", [], engine.digest()[1], 1.0)
+    assert B not in engine.store.context, "of a peer that never wrote there is nothing to settle"
+
+
+def test_a_peer_that_is_busy_with_a_round_is_not_asked_again() -> None:
+    engine = ready_engine(peers=(B,))
+    round_of(engine, 2.0)
+    engine.tick(engine.deadline())
+    assert calls(engine) == []
+
+
+def test_one_fetch_at_a_time() -> None:
+    engine = ready_engine()
+    theirs = PullReply(digest=Digest(Coverage({B: 5, C: 5})))
+    first = round_of(engine, 2.0)
+    engine.on_pull_reply(first, B, "b:1", theirs, 2.0)
+    (fetch,) = calls(engine)
+    second = other_round(engine, first)
+    engine.on_pull_reply(second, C, "c:1", theirs, 3.0)
+    (send,) = calls(engine)
+    assert isinstance(send.request, PushRequest), "what it lacks it gets nevertheless"
+    engine.on_push_reply(send, C, "c:1", PushReply(fresh=1), 3.0)
+    engine.on_failure(fetch, "lost", 4.0)
+    engine.effects()
+    third = other_round(engine, first)
+    engine.on_pull_reply(third, C, "c:1", theirs, 5.0)
+    assert [call.request for call in calls(engine)] == [PullRequest(digest=engine.digest()[0])]
+
+
+def other_round(engine: Engine, first: Call) -> Call:
+    """The next round with another peer than the first's."""
+    for _ in range(50):
+        engine.tick(engine.deadline())
+        for call in calls(engine):
+            if call.peer != first.peer:
+                return call
+    raise AssertionError("no round with another peer")
+
+
+def test_a_divergence_is_counted_when_it_is_healed_not_while_another_fetch_is_under_way() -> None:
+    engine = ready_engine()
+    first = round_of(engine, 2.0)
+    second = other_round(engine, first)
+    engine.on_pull_reply(first, B, "b:1", PullReply(digest=Digest(Coverage({B: 5}))), 2.0)
+    assert len(calls(engine)) == 1
+    differing = replace(engine.digest()[0], fingerprint=1)
+    engine.on_pull_reply(second, C, "c:1", PullReply(digest=differing), 2.0)
+    assert calls(engine) == []
+    assert engine.counters.backstop_heals == 0
+
+
+def test_what_the_peer_lacks_follows_what_we_lacked() -> None:
+    engine = ready_engine(peers=(B,))
+    engine.put("x", "1", 1.0)
+    engine.effects()
+    call = round_of(engine, 2.0)
+    sender = Store(B)
+    sender.merge([member(B)], 0.0)
+    sender.write(Kind.REGISTER, "y", "2", 0.0)
+    engine.on_pull_reply(call, B, "b:1", PullReply(digest=sender.digest()), 2.0)
+    (fetch,) = calls(engine)
+    assert isinstance(fetch.request, PullRequest)
+    assert fetch.request.digest is not None
+    delta = sender.delta(fetch.request.digest)
+    engine.begin_delta(fetch, B, "b:1", delta)
+    engine.merge_chunk(fetch, delta.records, 2.0)
+    engine.end_delta(fetch, 2.0)
+    (send,) = calls(engine)
+    assert isinstance(send.request, PushRequest)
+    assert send.request.delta is not None
+    assert {record.slot for record in send.request.delta.records} == {"a", "x"}
+    engine.on_push_reply(send, B, "b:1", PushReply(fresh=2), 2.5)
+    assert engine.last_round == (2.5, "b")
+    assert round_of(engine, 3.0).peer.node_id == "b"
+
+
+def test_a_delta_made_for_our_predecessor_is_refused_and_the_round_given_up() -> None:
+    engine = ready_engine(peers=(B,))
+    call = round_of(engine, 2.0)
+    engine.on_pull_reply(call, B, "b:1", PullReply(digest=Digest(Coverage({B: 5}))), 2.0)
+    (fetch,) = calls(engine)
+    header = Delta(Digest(Coverage({A: 99})), Digest(Coverage({A: 99, B: 5})))
+    with pytest.raises(RemoteError, match="compare digests again"):
+        engine.begin_delta(fetch, B, "b:1", header)
+    engine.on_failure(fetch, "broken", 2.1, answered=True)
+    assert not engine.store.coverage.covers(B, 5)
+    assert engine.counters.rounds_failed == 1
+    assert round_of(engine, 3.0).peer.node_id == "b"
+
+
+def test_a_failed_round_is_counted_and_noted_and_may_be_tried_again() -> None:
+    engine = ready_engine(peers=(B,))
+    engine.on_failure(round_of(engine, 2.0), "timed out", 3.0)
+    (notice,) = engine.effects()
+    assert notice == Notice("round failed", "debug", {"peer": "b", "error": "timed out"})
+    assert (engine.counters.rounds, engine.counters.rounds_failed) == (1, 1)
+    assert engine.last_round is None
+    assert round_of(engine, 4.0).peer.node_id == "b"
+
+
+def test_a_refusal_is_no_sign_that_a_peer_is_unreachable() -> None:
+    engine = ready_engine(peers=(B,))
+    for _ in range(3):
+        engine.on_failure(round_of(engine, 2.0), "refused", 3.0, answered=True)
+        engine.effects()
+    assert engine.membership.reachable("b")
+
+
+def test_while_tombstones_wait_to_be_settled_rounds_ask_for_the_digest_itself() -> None:
+    engine = ready_engine(Settings(fanout=0, tombstone_retention=0.0), peers=(B,))
+    engine.store.merge([register("x", None, C, 5)], 0.0)
+    engine.tick(engine.deadline())
+    (call,) = calls(engine)
+    assert call.request == PullRequest(), "a hash would only say that both agree"
+    engine.on_pull_reply(call, B, "b:1", PullReply(digest=replace(engine.digest()[0], context={C: 5})), 1.0)
+    engine.tick(engine.deadline())
+    assert engine.store.tombstones == 0
+    assert engine.counters.purged == 1
+
+
+def test_a_peer_that_agrees_without_a_digest_or_a_word_ends_the_round() -> None:
+    engine = ready_engine(peers=(B,))
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", PullReply(), 2.0)
+    assert engine.counters.rounds_agreed == 0
+    assert round_of(engine, 3.0).peer.node_id == "b"
+
+
+def test_members_that_come_in_a_delta_are_passed_on_at_once_once_we_have_synced() -> None:
+    engine = synced_engine()
+    engine.store.merge([member(C)], 0.0)
+    d = Origin("d", 1)
+    sender = Store(B)
+    sender.merge([member(d), register("x", "1", d, 2)], 0.0)
+    delta = sender.delta(engine.digest()[0])
+    push_chunk(engine, delta, 0, delta.records, complete=True)
+    engine.tick(3.0)
+    (rumor,) = [call for call in calls(engine) if call.round is None]
+    assert rumor.request == PushRequest(records=[record for record in delta.records if record.kind is Kind.MEMBER])
+    assert rumor.peer.node_id in ("c", "d")
+
+
+# Poison
+
+
+def poison(engine: Engine, clock: int) -> list[Record]:
+    return [register("fine", "1", B, 2, clock=1), register("x", "1", B, 3, clock=clock)]
+
+
+@pytest.mark.parametrize(
+    ("make", "clock"), [(ready_engine, MAX_CLOCK + 1), (synced_engine, MAX_CLOCK + 1), (synced_engine, MAX_LEAD + 99)]
+)
+def test_poisonous_clocks_are_refused_whole(make: Callable[[], Engine], clock: int) -> None:
+    engine = make()
+    before = (engine.store.digest(), engine.store.clock.time, engine.counters.records_merged)
+    with pytest.raises(RemoteError) as caught:
+        engine.on_push(B, "b:1", poison(engine, clock), None, 3.0)
+    assert caught.value.reason is Reason.CLOCK_POISON
+    header = Delta(Digest(), Digest(Coverage({B: 3})))
+    with pytest.raises(RemoteError):
+        push_chunk(engine, header, 0, poison(engine, clock), complete=True)
+    with pytest.raises(RemoteError, match="does not follow"):
+        push_chunk(engine, None, 1, [], complete=True)
+    assert (engine.store.digest(), engine.store.clock.time, engine.counters.records_merged) == before
+
+
+def test_a_poisonous_fetch_is_refused_and_covers_nothing() -> None:
+    engine = synced_engine()
+    call = round_of(engine, 3.0)
+    engine.on_pull_reply(call, B, "b:1", PullReply(digest=Digest(Coverage({B: 5}))), 3.0)
+    (fetch,) = calls(engine)
+    engine.begin_delta(fetch, B, "b:1", Delta(Digest(), Digest(Coverage({B: 5}))))
+    before = engine.store.digest()
+    with pytest.raises(RemoteError):
+        engine.merge_chunk(fetch, poison(engine, MAX_CLOCK + 1), 3.0)
+    engine.on_failure(fetch, "poison", 3.0, answered=True)
+    assert engine.store.digest() == before
+
+
+# Deltas pushed in chunks
+
+
+def push_chunk(
+    engine: Engine,
+    header: Delta | None,
+    chunk: int,
+    records: list[Record],
+    *,
+    complete: bool = False,
+    transfer: int = 1,
+    sender: Origin = B,
+    superseded: bool = False,
+    digest_hash: int | None = None,
+    now: float = 3.0,
+) -> PushReply:
+    return engine.on_push_chunk(
+        sender,
+        f"{sender.node_id}:1",
+        transfer=transfer,
+        chunk=chunk,
+        header=header,
+        records=records,
+        superseded=superseded,
+        complete=complete,
+        digest_hash=digest_hash,
+        now=now,
+    )
+
+
+HEADER = Delta(Digest(), Digest(Coverage({C: 9})))
+PARTS = [[register(f"k{number}", "v", C, number)] for number in (5, 6, 7)]
+
+
+def test_a_delta_pushed_in_chunks_covers_what_the_sender_covers_at_its_end_only() -> None:
+    engine = ready_engine()
+    assert push_chunk(engine, HEADER, 0, PARTS[0]).fresh == 1
+    assert push_chunk(engine, None, 1, PARTS[1]).fresh == 1
+    assert not engine.store.coverage.covers(C, 9)
+    assert push_chunk(engine, None, 2, PARTS[2], complete=True).fresh == 1
+    assert engine.store.coverage.covers(C, 9)
+    with pytest.raises(RemoteError, match="does not follow"):
+        push_chunk(engine, None, 3, [])
+
+
+def test_a_complete_pushed_delta_makes_a_node_ready() -> None:
+    engine = Engine(A, Member(0, "a:1"), Settings(has_seeds=True), random.Random(1), 0.0)
+    push_chunk(engine, HEADER, 0, PARTS[0])
+    assert not engine.ready
+    push_chunk(engine, None, 1, [], complete=True)
+    assert engine.ready
+
+
+def test_superseded_chunks_of_a_pushed_delta_are_kept_aside() -> None:
+    engine = ready_engine()
+    push_chunk(engine, HEADER, 0, PARTS[0])
+    push_chunk(engine, None, 1, PARTS[1], superseded=True, complete=True)
+    assert engine.store.register("k6") is None
+    assert engine.store.superseded == 1
+
+
+def test_the_last_chunk_compares_if_asked_to() -> None:
+    engine = ready_engine()
+    assert push_chunk(engine, HEADER, 0, PARTS[0], digest_hash=1).digest is None
+    reply = push_chunk(engine, None, 1, [], complete=True, digest_hash=1)
+    assert reply.digest == engine.digest()[0]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "transfer", "sender"),
+    [(0, 1, B), (2, 1, B), (1, 2, B), (1, 1, C), (1, 1, Origin("b", 2))],
+    ids=["repeated", "skipped", "of another transfer", "of another sender", "of another life"],
+)
+def test_a_chunk_that_does_not_follow_is_refused(chunk: int, transfer: int, sender: Origin) -> None:
+    engine = ready_engine()
+    push_chunk(engine, HEADER, 0, PARTS[0])
+    with pytest.raises(RemoteError, match=f"chunk {chunk} of transfer {transfer} does not follow") as caught:
+        push_chunk(engine, None, chunk, PARTS[1], transfer=transfer, sender=sender, complete=True)
+    assert (caught.value.reason, caught.value.field) == (Reason.BROKEN_TRANSFER, "chunk")
+    assert not engine.store.coverage.covers(C, 6)
+    assert not engine.store.coverage.covers(C, 9)
+
+
+def test_a_broken_transfer_is_given_up() -> None:
+    engine = ready_engine()
+    push_chunk(engine, HEADER, 0, PARTS[0])
+    with pytest.raises(RemoteError):
+        push_chunk(engine, None, 2, PARTS[2])
+    with pytest.raises(RemoteError):
+        push_chunk(engine, None, 1, PARTS[1], complete=True)
+    assert engine.store.coverage == Coverage.of([*engine.store.coverage.dots()])
+    assert not engine.store.coverage.covers(C, 9)
+
+
+def test_a_transfer_may_be_begun_again() -> None:
+    engine = ready_engine()
+    push_chunk(engine, HEADER, 0, PARTS[0])
+    push_chunk(engine, HEADER, 0, PARTS[0])
+    push_chunk(engine, None, 1, PARTS[1], complete=True)
+    assert engine.store.coverage.covers(C, 9)
+
+
+def test_a_transfer_made_for_another_state_of_ours_is_refused() -> None:
+    engine = ready_engine()
+    header = Delta(Digest(Coverage({C: 4})), Digest(Coverage({C: 9})))
+    with pytest.raises(RemoteError, match="compare digests again"):
+        push_chunk(engine, header, 0, PARTS[0], complete=True)
+    assert not engine.store.coverage.covers(C, 5)
+
+
+def test_inbound_syncs_are_limited() -> None:
+    engine = ready_engine(Settings(limits=Limits(max_inbound_syncs=2)))
+    push_chunk(engine, HEADER, 0, PARTS[0], transfer=1)
+    push_chunk(engine, HEADER, 0, [], transfer=2)
+    with pytest.raises(LimitError, match="2 syncs are on their way in; try again later") as caught:
+        push_chunk(engine, HEADER, 0, PARTS[1], transfer=3)
+    assert caught.value.reason is Reason.SYNC_LIMIT
+    assert not engine.store.coverage.covers(C, 6)
+    push_chunk(engine, HEADER, 0, [], transfer=2)  # one of those on their way may begin again
+    push_chunk(engine, None, 1, [], transfer=1, complete=True)
+    push_chunk(engine, HEADER, 0, PARTS[1], transfer=3)
+    assert engine.store.coverage.covers(C, 6)
+
+
+def test_a_silent_transfer_makes_room_after_its_timeout() -> None:
+    engine = ready_engine(Settings(limits=Limits(max_inbound_syncs=1)))
+    push_chunk(engine, HEADER, 0, PARTS[0], transfer=1, now=3.0)
+    push_chunk(engine, None, 1, PARTS[1], transfer=1, now=20.0)
+    with pytest.raises(LimitError):
+        push_chunk(engine, HEADER, 0, [], transfer=2, now=20.0 + TRANSFER_TIMEOUT)
+    push_chunk(engine, HEADER, 0, [], transfer=2, now=20.1 + TRANSFER_TIMEOUT)
+    with pytest.raises(RemoteError):
+        push_chunk(engine, None, 2, [], transfer=1, complete=True, now=20.2 + TRANSFER_TIMEOUT)
+
+
+def test_a_round_clears_away_silent_transfers() -> None:
+    engine = ready_engine()
+    push_chunk(engine, HEADER, 0, PARTS[0], now=3.0)
+    engine.tick(4.0 + TRANSFER_TIMEOUT)
+    with pytest.raises(RemoteError):
+        push_chunk(engine, None, 1, PARTS[1], complete=True, now=4.0 + TRANSFER_TIMEOUT)
+
+
+# The API's verbs
+
+
+def test_put_and_delete() -> None:
+    engine = ready_engine()
+    assert engine.delete("x", 1.0) is None
+    record = engine.put("x", b"1", 1.0)
+    assert engine.store.register("x") is record
+    tombstone = engine.delete("x", 1.0)
+    assert tombstone is not None
+    assert tombstone.is_tombstone
+    assert engine.delete("x", 1.0) is None
+    assert engine.put("x", "", 1.0).content == ""
+
+
+def test_adding_nothing_writes_nothing() -> None:
+    engine = ready_engine()
+    sequence = engine.store.coverage.sequence(A)
+    assert engine.add("n", 0, 1.0) is None
+    assert engine.store.coverage.sequence(A) == sequence
+
+
+def test_additions_and_subtractions_are_kept_apart() -> None:
+    engine = ready_engine()
+    for amount in (5, -2, 4, -9):
+        engine.add("n", amount, 1.0)
+    assert engine.store.share("n", A) == (9, 11)
+    assert engine.store.counter("n") == -2
+
+
+@pytest.mark.parametrize(("first", "then"), [(INT64_MAX, 1), (INT64_MIN, -1), (1, INT64_MAX), (-2, INT64_MIN)])
+def test_a_counter_cannot_leave_the_range_of_int64(first: int, then: int) -> None:
+    engine = ready_engine()
+    engine.add("n", first, 1.0)
+    with pytest.raises(LocalError, match=f"the counter's value would be {first + then}, outside of int64") as caught:
+        engine.add("n", then, 1.0)
+    assert (caught.value.reason, caught.value.field) == (Reason.COUNTER_OVERFLOW, "amount")
+    assert engine.store.counter("n") == first
+
+
+def test_a_share_cannot_leave_the_range_of_uint64_although_the_value_is_small() -> None:
+    engine = ready_engine()
+    for _ in range(2):
+        engine.add("n", INT64_MAX, 1.0)
+        engine.add("n", -INT64_MAX, 1.0)
+    engine.add("n", 1, 1.0)
+    assert engine.store.share("n", A) == (UINT64_MAX, UINT64_MAX - 1)
+    with pytest.raises(LocalError, match="amount is too much"):
+        engine.add("n", 1, 1.0)
+
+
+def test_a_reset_writes_one_record_an_origin_that_has_anything_to_reset() -> None:
+    engine = ready_engine()
+    engine.add("n", 5, 1.0)
+    engine.store.merge([Record(Kind.COUNTER_SHARE, ("n", B), B, 2, 9, (3, 1))], 0.0)
+    assert len(engine.reset("n", 1.0)) == 2
+    assert engine.store.counter("n") == 0
+    assert engine.reset("n", 1.0) == []
+    engine.add("n", -1, 1.0)
+    assert [record.slot for record in engine.reset("n", 1.0)] == [("n", A)]
+    assert engine.store.counter("n") == 0
+    assert engine.reset("unknown", 1.0) == []
+
+
+def test_set_verbs() -> None:
+    engine = ready_engine()
+    assert len(engine.set_add("s", ["e", b"e"], 1.0)) == 2
+    engine.store.merge([Record(Kind.SET_ELEMENT, ("s", "e", B), B, 2, 9, (2, False))], 0.0)
+    assert set(engine.store.elements("s")) == {"e", b"e"}
+    removed = engine.set_remove("s", ["e", "unknown"], 1.0)
+    assert {record.slot for record in removed} == {("s", "e", A), ("s", "e", B)}
+    assert set(engine.store.elements("s")) == {b"e"}
+    assert engine.set_remove("unknown", ["e"], 1.0) == []
+
+
+def test_an_element_named_twice_in_a_call_is_written_once() -> None:
+    engine = ready_engine()
+    assert len(engine.set_add("s", ["e", "f", "e"], 1.0)) == 2
+    assert len(engine.set_remove("s", ["e", "e"], 1.0)) == 1
+    assert set(engine.store.elements("s")) == {"f"}
+
+
+def full_engine(room: int) -> Engine:
+    """A node that may take so many more records."""
+    engine = ready_engine(Settings(limits=Limits(max_records=6 + room)))
+    engine.put("x", "1", 1.0)
+    engine.put("gone", "1", 1.0)
+    engine.delete("gone", 1.0)
+    engine.add("n", 1, 1.0)
+    engine.set_add("s", ["e"], 1.0)
+    engine.store.merge([Record(Kind.COUNTER_SHARE, ("m", B), B, 2, 9, (3, 1))], 0.0)
+    engine.store.merge([Record(Kind.SET_ELEMENT, ("s", "theirs", B), B, 3, 9, (3, False))], 0.0)
+    return engine
+
+
+NEW_RECORDS: dict[str, Verb] = {
+    "put": put("new", "1"),
+    "add": add("new", 1),
+    "add to another's": add("m", 1),
+    "reset": lambda engine, now: engine.reset("n", now),
+    "set-add": lambda engine, now: engine.set_add("s", ["f"], now),
+    "set-add another's": lambda engine, now: engine.set_add("s", ["theirs"], now),
+}
+
+
+@pytest.mark.parametrize("verb", NEW_RECORDS)
+def test_a_write_that_takes_room_is_refused_at_the_limit(verb: str) -> None:
+    NEW_RECORDS[verb](full_engine(room=1), 2.0)
+    engine = full_engine(room=0)
+    before = engine.store.digest()
+    with pytest.raises(LimitError, match="the node holds 6 records, and max_records is 6; delete something") as caught:
+        NEW_RECORDS[verb](engine, 2.0)
+    assert caught.value.reason is Reason.RECORD_LIMIT
+    assert engine.store.digest() == before
+
+
+def test_a_write_that_takes_no_room_is_taken_at_the_limit() -> None:
+    engine = full_engine(room=0)
+    engine.put("x", "2", 2.0)
+    engine.put("gone", "back", 2.0)
+    engine.add("n", 1, 2.0)
+    engine.set_add("s", ["e"], 2.0)
+    engine.set_remove("s", ["e", "theirs"], 2.0)
+    engine.delete("x", 2.0)
+    assert engine.reset("unknown", 2.0) == []
+    assert engine.store.live + engine.store.tombstones == 6
+
+
+def test_several_elements_are_written_all_or_none_at_the_limit() -> None:
+    engine = full_engine(room=1)
+    with pytest.raises(LimitError):
+        engine.set_add("s", ["f", "g"], 2.0)
+    assert "f" not in engine.store.elements("s")
+
+
+def test_a_node_says_of_itself_what_it_was_told() -> None:
+    told = Member(77, "a:1", "a:2", "zone", {"k": "v"}, "1.2.3")
+    engine = Engine(A, told, Settings(), random.Random(1), 0.0)
+    assert member_of(engine.store.members()["a"]) == told._replace(incarnation=1)
