@@ -306,6 +306,11 @@ FOREIGN = [
         "node.test:7947 does not know this call (Method not found!); is it the client address of a gossip-grpc node?",
     ),
     (
+        Fault(Code.RESOURCE_EXHAUSTED, "message larger than max"),
+        ResourceExhaustedError,
+        "node.test:7947 refused the size or the number of requests (message larger than max); send less at once",
+    ),
+    (
         Fault(Code.NOT_FOUND, "no such route"),
         GossipError,
         "the call to node.test:7947 failed with NOT_FOUND (no such route); look into the log of the node",
