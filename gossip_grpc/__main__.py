@@ -1,0 +1,5 @@
+"""`python -m gossip_grpc` is the command `gossip-grpc`."""
+
+from gossip_grpc.cli import main
+
+main()

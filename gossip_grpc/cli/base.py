@@ -1,0 +1,245 @@
+"""What all commands share: the options that say which node is asked and how it is shown, and one line per failure.
+
+Options are taken before the command and after it; the last one wins. Light on imports, as every command comes by here:
+gRPC is imported when a client is made, rich when a table is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from gossip_grpc.cli import INTERRUPTED
+from gossip_grpc.errors import (
+    DeadlineError,
+    GossipError,
+    InvalidArgumentError,
+    KeyNotFoundError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from gossip_grpc.client import Client
+
+NOT_FOUND, USAGE, UNAVAILABLE, FAILED = 1, 2, 3, 4
+_EXIT_CODES: dict[type[GossipError], int] = {
+    KeyNotFoundError: NOT_FOUND,
+    InvalidArgumentError: USAGE,
+    UnavailableError: UNAVAILABLE,
+    DeadlineError: UNAVAILABLE,
+}
+_ADVICE: dict[type[GossipError], str] = {
+    UnavailableError: " start one with `gossip-grpc node`, or name another with --address",
+    DeadlineError: " (--address, --timeout)",
+}
+"""What the command line can add to a failure that no node has explained."""
+
+_BROKEN_PIPE = 128 + 13
+_NUMBER = re.compile(r"-\.?\d")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def fail(*messages: str, code: int = FAILED) -> NoReturn:
+    """Tells what is wrong, a line each, and exits."""
+    for message in messages:
+        click.echo(f"Error: {' '.join(message.split())}", err=True)
+    raise click.exceptions.Exit(code)
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the shared options said; None leaves it to the client."""
+
+    address: str | None = None
+    timeout: float | None = None
+    output: str = "table"
+    given: set[str] = field(default_factory=set)
+    """The names of those that were typed, not taken from the environment."""
+
+    @property
+    def json(self) -> bool:
+        """Whether the output is for programs."""
+        return self.output == "json"
+
+    def client(self) -> Client:
+        """A client of the node that is asked."""
+        from gossip_grpc.client import Client  # noqa: PLC0415 - see the head of the file
+
+        chosen: dict[str, Any] = {}
+        if self.address is not None:
+            chosen["address"] = self.address
+        if self.timeout is not None:
+            chosen["timeout"] = self.timeout
+        return Client(**chosen)
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+    settings = ctx.ensure_object(Settings)
+    name = str(parameter.name)
+    source = ctx.get_parameter_source(name)
+    if source is ParameterSource.COMMANDLINE:
+        settings.given.add(name)
+    elif source is not ParameterSource.ENVIRONMENT or name in settings.given:
+        return
+    setattr(settings, name, value)
+
+
+def output_option(*, hidden: bool = False) -> Callable[[F], F]:
+    """Adds `--output`."""
+    return click.option(
+        "--output",
+        type=click.Choice(["table", "json"]),
+        expose_value=False,
+        callback=_remember,
+        hidden=hidden,
+        help="For people or for programs.  [default: table]",
+    )
+
+
+def node_options(*, hidden: bool = False) -> Callable[[F], F]:
+    """Adds what every command that asks a node takes: `--address`, `--timeout`, `--output`."""
+
+    def decorate(function: F) -> F:
+        address = click.option(
+            "--address",
+            metavar="HOST:PORT",
+            envvar="GOSSIP_ADDRESS",
+            expose_value=False,
+            callback=_remember,
+            hidden=hidden,
+            help="The node to ask.  [env: GOSSIP_ADDRESS; default: 127.0.0.1:7947]",
+        )
+        timeout = click.option(
+            "--timeout",
+            type=float,
+            metavar="SECONDS",
+            expose_value=False,
+            callback=_remember,
+            hidden=hidden,
+            help="How long each call may take.  [default: 5]",
+        )
+        return address(timeout(output_option(hidden=hidden)(function)))
+
+    return decorate
+
+
+def _keep_examples(text: str | None) -> str:
+    """Marks for click, which fills paragraphs, those with indented lines: they stay as they are."""
+    return re.sub(r"(?m)(?:\A|(?<=\n\n))(?=\S.*\n +\S)", "\b\n", cleandoc(text or ""))
+
+
+class Command(click.Command):
+    """A command whose arguments may be negative numbers, while an unknown option remains an error."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.help = _keep_examples(self.help)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Sorts the arguments behind the options, so that none of them is taken for one."""
+        with_value = {
+            name: not option.is_flag and not option.count
+            for option in self.get_params(ctx)
+            if isinstance(option, click.Option)
+            for name in (*option.opts, *option.secondary_opts)
+        }
+        options: list[str] = []
+        arguments: list[str] = []
+        rest = iter(args)
+        for arg in rest:
+            if arg == "--":
+                arguments.extend(rest)
+            elif len(arg) > 1 and arg.startswith("-") and not _NUMBER.match(arg):
+                options.append(arg)
+                if with_value.get(arg):
+                    value = next(rest, None)
+                    if value is None:
+                        return super().parse_args(ctx, options)  # which says so
+                    options.append(value)
+            else:
+                arguments.append(arg)
+        return super().parse_args(ctx, [*options, "--", *arguments])
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.help = _keep_examples(self.help)
+
+
+class LazyGroup(Group):
+    """A group that imports a command when it is asked for.
+
+    Args:
+        lazy: name -> (module:attribute, one line of help). A command whose module is missing does not exist.
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names in the order of the table."""
+        return [name for name, (place, _) in self._lazy.items() if find_spec(place.partition(":")[0])]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command; None if there is none of that name."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module, _, attribute = self._lazy[cmd_name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table is ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands from the table, importing none."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._lazy[name][1]) for name in self.list_commands(ctx)])
+
+
+class RootGroup(LazyGroup):
+    """The whole command line: here each failure becomes one line and an exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Parses the command line and runs the command."""
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            click.echo(f"Error: {error.filename or 'output'}: {(error.strerror or str(error)).lower()}", err=True)
+            _discard_output()
+            sys.exit(FAILED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except GossipError as error:
+            advice = _ADVICE.get(type(error), "") if error.reason is None else ""
+            fail(f"{error}{advice}", code=_EXIT_CODES.get(type(error), FAILED))
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            _discard_output()
+            ctx.exit(_BROKEN_PIPE)
+
+
+def _discard_output() -> None:
+    """Lets what is left in the buffer go nowhere: Python flushes at its end, and would complain once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    os.close(nowhere)

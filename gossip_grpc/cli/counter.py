@@ -1,0 +1,94 @@
+"""`gossip-grpc counter`: counters that every node adds to."""
+
+from __future__ import annotations
+
+import click
+
+from gossip_grpc.cli import show
+from gossip_grpc.cli.base import Group, Settings, node_options
+from gossip_grpc.cli.kv import session_as_json
+
+
+@click.group(cls=Group)
+@node_options(hidden=True)
+def counter() -> None:
+    """Add to counters that never lose an addition.
+
+    Every node adds to its own share, and the value is the sum of all shares. A counter nobody added to is 0.
+    """
+
+
+@counter.command()
+@click.argument("key")
+@click.argument("amount", type=int, default=1)
+@node_options()
+@click.pass_obj
+def add(settings: Settings, key: str, amount: int) -> None:
+    """Add AMOUNT, or 1, to a counter and print its value.
+
+    A negative amount subtracts. An addition whose answer was lost may have been counted: look before you repeat it.
+
+    Examples:
+      gossip-grpc counter add hits
+      gossip-grpc counter add stock -5
+    """
+    with settings.client() as client:
+        _print(settings, key, client.counter.add(key, amount))
+
+
+@counter.command()
+@click.argument("key")
+@node_options()
+@click.pass_obj
+def get(settings: Settings, key: str) -> None:
+    """Print the value of a counter.
+
+    Examples:
+      gossip-grpc counter get hits
+    """
+    with settings.client() as client:
+        _print(settings, key, client.counter.get(key))
+
+
+@counter.command()
+@click.argument("key")
+@node_options()
+@click.pass_obj
+def reset(settings: Settings, key: str) -> None:
+    """Set a counter back to 0.
+
+    Additions that the node has not seen yet survive.
+
+    Examples:
+      gossip-grpc counter reset hits
+    """
+    with settings.client() as client:
+        session = client.counter.reset(key)
+    if settings.json:
+        show.as_json({"key": key, **session_as_json(session)})
+
+
+@counter.command("list")
+@click.argument("prefix", default="")
+@node_options()
+@click.pass_obj
+def list_counters(settings: Settings, prefix: str) -> None:
+    """List the counters whose keys begin with PREFIX, or all.
+
+    Examples:
+      gossip-grpc counter list
+      gossip-grpc counter list page/ --output json
+    """
+    with settings.client() as client:
+        found = client.counter.list(prefix)
+        if settings.json:
+            show.as_json_array({"key": item.key, "value": item.value} for item in found)
+        else:
+            show.table(["key", "value"], ((show.cell(item.key), str(item.value)) for item in found), right=["value"])
+
+
+def _print(settings: Settings, key: str, value: int) -> None:
+    if settings.json:
+        show.as_json({"key": key, "value": value})
+    else:
+        click.echo(value)
