@@ -22,8 +22,11 @@ from gossip_grpc.node import _run
 
 CALLERS = (1, 32)
 KEYS = 10_000
-SLICE = 1.5
-"""Seconds that one of the two is called before it is the other's turn."""
+SLICE = 0.4
+"""Seconds that one of the two is called before it is the other's turn: short, so that both meet the same machine."""
+
+TURNS = 4
+"""Slices of each in a run."""
 
 
 @dataclass(slots=True)
@@ -33,52 +36,55 @@ class Side:
     name: str
     pid: int
     stub: kv_pb2_grpc.KeyValueServiceAsyncStub
-    rates: list[float]
-    cpu: list[float]
+    calls: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
-async def measure(side: Side, callers: int, requests: Iterator[kv_pb2.KeyValueServicePutRequest]) -> None:
+async def call_one(side: Side, callers: int, requests: Iterator[kv_pb2.KeyValueServicePutRequest]) -> None:
     """Call for one slice."""
-    calls = 0
     cpu, start = processes.cpu_seconds(side.pid), time.perf_counter()
     end = start + SLICE
 
     async def call() -> None:
-        nonlocal calls
         while time.perf_counter() < end:
             await side.stub.Put(next(requests), timeout=10)
-            calls += 1
+            side.calls += 1
 
     await asyncio.gather(*(call() for _ in range(callers)))
-    side.rates.append(calls / (time.perf_counter() - start))
-    side.cpu.append((processes.cpu_seconds(side.pid) - cpu) / calls)
+    side.seconds += time.perf_counter() - start
+    side.cpu_seconds += processes.cpu_seconds(side.pid) - cpu
 
 
 async def compare(sides: list[Side], callers: int, runs: int) -> Measurement:
-    """Slices in turn, and each time another one first, so that a busy machine is so to both."""
+    """Slices in turn, each time another one first."""
     requests = itertools.cycle(
         kv_pb2.KeyValueServicePutRequest(key=data.key(number), value=common_pb2.Value(text=data.value(number)))
         for number in range(KEYS)
     )
-    for run_number in range(runs):
-        for side in sides if run_number % 2 else reversed(sides):
-            await measure(side, callers, requests)
+    rates: dict[str, list[float]] = {side.name: [] for side in sides}
+    cpu: dict[str, list[float]] = {side.name: [] for side in sides}
+    for _ in range(runs):
+        for turn in range(TURNS):
+            for side in sides if turn % 2 else reversed(sides):
+                await call_one(side, callers, requests)
+        for side in sides:
+            rates[side.name].append(side.calls / side.seconds)
+            cpu[side.name].append(side.cpu_seconds / side.calls)
+            side.calls, side.seconds, side.cpu_seconds = 0, 0.0, 0.0
     details = {
-        side.name: {
-            "calls_per_second": statistics.median(side.rates),
-            "server_cpu_ms_per_call": statistics.median(side.cpu) * 1000,
+        name: {
+            "calls_per_second": statistics.median(rates[name]),
+            "server_cpu_ms_per_call": statistics.median(cpu[name]) * 1000,
         }
-        for side in sides
+        for name in rates
     }
-    echo, node = sides
-    ratios = [ours / theirs for ours, theirs in zip(node.rates, echo.rates, strict=True)]
     note = ", ".join(
         f"{name} {one['calls_per_second']:,.0f}/s at {one['server_cpu_ms_per_call']:.2f} ms CPU"
         for name, one in details.items()
     )
+    ratios = [ours / theirs for ours, theirs in zip(rates["node"], rates["echo"], strict=True)]
     who = "1 caller" if callers == 1 else f"{callers} callers"
-    for side in sides:
-        side.rates, side.cpu = [], []
     return Measurement(f"Put / empty call, {who}", "", ratios, at_least(0.7), note, details)
 
 
@@ -105,7 +111,7 @@ async def _measure_all(runs: int, found: list[Measurement]) -> None:
         grpc.aio.insecure_channel(address) as echo,
         grpc.aio.insecure_channel(node.client_address) as real,
     ):
-        sides = [Side("echo", pid, _stub(echo), [], []), Side("node", node.pid, _stub(real), [], [])]
+        sides = [Side("echo", pid, _stub(echo)), Side("node", node.pid, _stub(real))]
         for callers in CALLERS:
             await compare(sides, callers, 1)  # warms up
             found.append(await compare(sides, callers, runs))
