@@ -18,7 +18,7 @@ from bench import data, processes
 from bench.cluster import one_node
 from bench.results import Benchmark, Measurement, at_least
 from gossip_grpc.gen.gossip.v1 import common_pb2, kv_pb2, kv_pb2_grpc
-from gossip_grpc.node import _run
+from gossip_grpc.node import run_loop
 
 CALLERS = (1, 32)
 KEYS = 10_000
@@ -123,7 +123,7 @@ def _stub(channel: grpc.aio.Channel) -> kv_pb2_grpc.KeyValueServiceAsyncStub:
 
 def run(runs: int) -> list[Measurement]:
     found: list[Measurement] = []
-    _run(_measure_all(runs, found))
+    run_loop(_measure_all(runs, found))
     return found
 
 

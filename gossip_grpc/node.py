@@ -79,12 +79,13 @@ LEAVE_RETRY = 0.3
 STOP_GRACE = 0.5
 """Seconds that calls in progress get to end when a listener closes."""
 
-_SERVER_OPTIONS = (
+SERVER_OPTIONS = (
     # Without it two processes share a port and each gets some of the calls.
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", RECEIVE_BYTES),
     ("grpc.max_send_message_length", RECEIVE_BYTES),
 )
+"""Options of both listeners."""
 
 
 class Node:
@@ -238,7 +239,7 @@ class Node:
     # Parts
 
     def _listen(self, name: str, address: str) -> tuple[grpc.aio.Server, int]:
-        server = grpc.aio.server(interceptors=[self._edge(name)], options=_SERVER_OPTIONS)
+        server = grpc.aio.server(interceptors=[self._edge(name)], options=SERVER_OPTIONS)
         try:
             port = server.add_insecure_port(address)
         except RuntimeError as error:
@@ -324,7 +325,7 @@ def run(config: Config) -> int:
     """Run a node until SIGTERM, Ctrl-C or `Leave`; returns the exit code."""
     configure(config.log_format, config.log_level)
     try:
-        _run(_main(config))
+        run_loop(_main(config))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -341,7 +342,8 @@ async def _main(config: Config) -> None:
         await node.wait()
 
 
-def _run(main: Coroutine[Any, Any, None]) -> None:
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, on uvloop if it is installed."""
     try:
         import uvloop  # noqa: PLC0415  an extra
     except ImportError:
