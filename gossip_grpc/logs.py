@@ -79,8 +79,7 @@ def get_logger(**bound: object) -> FilteringBoundLogger:
             logging.getLogger("gossip_grpc"),
             processors=[structlog.stdlib.filter_by_level, _to_message],
             wrapper_class=structlog.stdlib.BoundLogger,
-            **bound,
-        ).bind(),
+        ).bind(**bound),
     )
 
 
