@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from gossip_grpc.client import Origin
-from gossip_grpc.demo import checks, services
+from gossip_grpc.client import Entry, KeyNotFoundError, Origin, Status
+from gossip_grpc.client.results import Dot, Session
+from gossip_grpc.config import Config
+from gossip_grpc.demo import checks, services, story
 from gossip_grpc.demo.agreement import Agreement, State, leading
-from gossip_grpc.demo.board import Board, Progress, Step, duration
+from gossip_grpc.demo.board import Board, Life, Progress, Step, duration
 from gossip_grpc.demo.checks import Expected, Sighting
 from gossip_grpc.demo.services import Service, Services
+from gossip_grpc.demo.story import Api, Story
+from gossip_grpc.node import Node
 
 DEADLINE = 60.0
 
@@ -249,3 +258,246 @@ def test_durations_are_short() -> None:
         "1.0 s",
         "12.3 s",
     ]
+
+
+# --- the story, told by nodes in this process: real ones, and some that lie ---
+
+Lie = Callable[[Node], object]
+
+
+class NodesHere:
+    """A cluster of embedded nodes; `lies` makes a client that lies out of a node."""
+
+    def __init__(self, lies: dict[str, Lie] | None = None) -> None:
+        self.names = ("n1", "n2", "n3")
+        self.nodes: dict[str, Node] = {}
+        self.dead: dict[str, int] = {}
+        self.lies = lies or {}
+
+    async def start(self, node: str) -> str:
+        config = Config(
+            node_id=node,
+            cluster="demo-test",
+            peer_listen="127.0.0.1:0",
+            client_listen="127.0.0.1:0",
+            join=tuple(other.peer_address for other in self.nodes.values()),
+            gossip_interval=0.2,
+            leave_timeout=0,
+        )
+        self.nodes[node] = Node(config)
+        await self.nodes[node].start()
+        return self.nodes[node].client_address
+
+    async def kill(self, node: str) -> None:
+        await crash(self.nodes.pop(node))
+
+    def client(self, node: str) -> Api:
+        real = self.nodes[node]
+        return cast("Api", self.lies[node](real) if node in self.lies else real)
+
+    def exit_code(self, node: str) -> int | None:
+        return self.dead.get(node)
+
+
+async def crash(node: Node) -> None:
+    """Stop without a word to anybody."""
+    await node.scheduler.stop()
+    await asyncio.gather(*(server.stop(None) for server in node._servers))
+
+
+@asynccontextmanager
+async def told(monkeypatch: pytest.MonkeyPatch, cluster: NodesHere) -> AsyncIterator[Story]:
+    """The story of a small world, to be run."""
+    monkeypatch.setattr(story, "ADDITIONS", 60)
+    monkeypatch.setattr(story, "MORE_ADDITIONS", 5)
+    small = Services(services.bundled().items[:30], "a test")
+
+    async def tell(step: Step) -> None:
+        assert step.progress in (Progress.DONE, Progress.FAILED)
+
+    try:
+        yield Story(cluster, small, random.Random(1), tell)
+    finally:
+        await asyncio.gather(*(crash(node) for node in cluster.nodes.values()))
+
+
+async def test_the_story_of_real_nodes_has_no_problems(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with told(monkeypatch, NodesHere()) as tale:
+        await tale.run()
+    board = tale.board
+    assert board.problems() == []
+    assert {step.progress for step in board.steps} == {Progress.DONE}
+    assert tale.expected.counter == board.counter == 60 + 2 * 5
+    assert len(tale.expected.deleted) == 3 + 3
+    assert board.tally.kills == 1
+    assert board.tally.writes >= 30 + 60 + 10
+    assert board.tally.messages > 0
+    assert [step.name for step in board.timed()] == ["start", "register", "count", "delete", "kill", "rejoin"]
+    assert all(set(step.agreed) == {"n1", "n2", "n3"} for step in board.timed() if step.name != "kill")
+
+
+def lying(node: Node, **changes: object) -> object:
+    """A client of the node, but for some verbs, such as `kv_get`."""
+    groups: dict[str, Any] = {}
+    for group in ("kv", "counter", "set"):
+        real = getattr(node, group)
+        verbs = {
+            verb: getattr(real, verb)
+            for verb in ("get", "put", "delete", "add", "remove", "list")
+            if hasattr(real, verb)
+        }
+        groups[group] = SimpleNamespace(**verbs)
+    result = SimpleNamespace(**groups, status=node.status)
+    for name, verb in changes.items():
+        group, _, method = name.partition("_")
+        setattr(getattr(result, group) if method else result, method or group, verb)
+    return result
+
+
+def forgets(node: Node) -> object:
+    async def get(key: str) -> Entry:
+        if key == "services/http/tcp":
+            raise KeyNotFoundError("no")
+        return await node.kv.get(key)
+
+    return lying(node, kv_get=get)
+
+
+def garbles(node: Node) -> object:
+    async def get(key: str) -> Entry:
+        return dataclasses.replace(await node.kv.get(key), value="0")
+
+    return lying(node, kv_get=get)
+
+
+def takes_no_write(node: Node) -> object:
+    async def put(key: str, value: str) -> Session:
+        return Session(1, ())
+
+    return lying(node, kv_put=put)
+
+
+def loses_aliases(node: Node) -> object:
+    async def get(key: str) -> set[str]:
+        return set()
+
+    return lying(node, set_get=get)
+
+
+def miscounts(node: Node) -> object:
+    async def get(key: str) -> int:
+        return await node.counter.get(key) - 1
+
+    return lying(node, counter_get=get)
+
+
+def keeps_the_deleted(node: Node) -> object:
+    async def get(key: str) -> Entry:
+        try:
+            return await node.kv.get(key)
+        except KeyNotFoundError:
+            return Entry(key, "back", Dot(ORIGIN, 1), 1)
+
+    return lying(node, kv_get=get)
+
+
+def deletes_nothing(node: Node) -> object:
+    async def delete(key: str) -> None:
+        return None
+
+    return lying(node, kv_delete=delete)
+
+
+def diverges(node: Node) -> object:
+    async def status() -> Status:
+        return dataclasses.replace(await node.status(), fingerprint="0123456789abcdef")
+
+    return lying(node, status=status)
+
+
+@pytest.mark.parametrize(
+    ("lie", "step", "problem"),
+    [
+        (forgets, "read back", "services/http/tcp is missing"),
+        (garbles, "read back", "is '0', it should be"),
+        (takes_no_write, "read back", "is missing"),
+        (loses_aliases, "read back", "holds nothing, it should hold"),
+        (miscounts, "count", "n2: the counter is 59, it should be 60"),
+        (keeps_the_deleted, "delete", "was deleted and is readable again"),
+        (deletes_nothing, "delete", "was deleted and is readable again"),
+        (diverges, "start", "no agreement within 0.5 s: n2 has fingerprint 0123456789abcdef"),
+    ],
+)
+async def test_a_node_that_is_wrong_fails_the_story(
+    lie: Lie, step: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(story, "AGREE_TIMEOUT", 0.5 if lie is diverges else DEADLINE)
+    async with told(monkeypatch, NodesHere({"n2": lie})) as tale:
+        await tale.run()
+    failed = next(each for each in tale.board.steps if each.name == step)
+    assert failed.progress is Progress.FAILED
+    assert any(problem in line for line in failed.problems), failed.problems
+    assert tale.board.verdict() == "Not everything agreed."
+
+
+async def test_each_service_is_read_on_another_node_than_it_was_written_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    told_only_to_itself: dict[str, str] = {}
+
+    def echoes(node: Node) -> object:
+        async def put(key: str, value: str) -> Session:
+            told_only_to_itself[key] = value
+            return Session(1, ())
+
+        async def get(key: str) -> Entry:
+            if key in told_only_to_itself:
+                return Entry(key, told_only_to_itself[key], Dot(ORIGIN, 1), 1)
+            return await node.kv.get(key)
+
+        return lying(node, kv_put=put, kv_get=get)
+
+    async with told(monkeypatch, NodesHere({"n2": echoes})) as tale:
+        await tale.run()
+    found = [line for line in tale.board.problems() if line.startswith("read back")]
+    assert len(found) == 10
+    assert not any("n2:" in line for line in found)
+
+
+async def test_what_comes_back_with_a_node_fails_the_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = NodesHere()
+    async with told(monkeypatch, cluster) as tale:
+        rejoin = tale._start_node
+
+        async def resurrecting(step: Step, node: str, life: Life = Life.UP) -> None:
+            await rejoin(step, node, life)
+            if step.name == "rejoin":
+                other = next(name for name in cluster.names if name != node)
+                await cluster.nodes[other].kv.put(min(tale.expected.deleted), "1")
+
+        monkeypatch.setattr(tale, "_start_node", resurrecting)
+        await tale.run()
+    assert [line.partition(": ")[0] for line in tale.board.problems()] == ["rejoin"] * 3
+    assert all("was deleted and is readable again" in line for line in tale.board.problems())
+
+
+async def test_a_node_that_ends_by_itself_ends_the_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = NodesHere({"n3": diverges})
+    cluster.dead = {"n3": -9}
+    async with told(monkeypatch, cluster) as tale:
+        await tale.run()
+        tale.board.rows["n1"].life = tale.board.rows["n2"].life = Life.ENDED
+        await asyncio.wait_for(tale.watch(), DEADLINE)  # nobody is left to be watched
+    assert tale.board.problems()[0] == "start: n3 ended by itself, with exit code -9"
+    assert tale.board.problems()[1].startswith("not reached: register, read back")
+    assert tale.board.rows["n3"].life is Life.ENDED
+
+
+async def test_a_node_that_refuses_a_write_ends_the_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(node: Node) -> object:
+        async def add(key: str, amount: int) -> int:
+            raise KeyNotFoundError("refused by a test")
+
+        return lying(node, counter_add=add)
+
+    async with told(monkeypatch, NodesHere({"n2": refuses})) as tale:
+        await tale.run()
+    assert tale.board.problems() == ["count: refused by a test", "not reached: delete, kill, rejoin"]
