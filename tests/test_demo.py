@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import io
+import os
+import pty
 import random
-from collections.abc import AsyncIterator, Callable
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
-from gossip_grpc.client import Entry, KeyNotFoundError, Origin, Status
+from gossip_grpc.cli import demo, demo_suggestions
+from gossip_grpc.cli.demo_live import LiveView
+from gossip_grpc.client import Entry, GossipCounters, KeyNotFoundError, Origin, Status
 from gossip_grpc.client.results import Dot, Session
 from gossip_grpc.config import Config
-from gossip_grpc.demo import checks, services, story
+from gossip_grpc.demo import checks, nodes, services, story
 from gossip_grpc.demo.agreement import Agreement, State, leading
-from gossip_grpc.demo.board import Board, Life, Progress, Step, duration
+from gossip_grpc.demo.board import Board, Life, Progress, Row, Step, duration
 from gossip_grpc.demo.checks import Expected, Sighting
+from gossip_grpc.demo.nodes import NodeProcessError, NodeProcesses
 from gossip_grpc.demo.services import Service, Services
 from gossip_grpc.demo.story import Api, Story
 from gossip_grpc.node import Node
@@ -501,3 +514,391 @@ async def test_a_node_that_refuses_a_write_ends_the_story(monkeypatch: pytest.Mo
     async with told(monkeypatch, NodesHere({"n2": refuses})) as tale:
         await tale.run()
     assert tale.board.problems() == ["count: refused by a test", "not reached: delete, kill, rejoin"]
+
+
+# --- the view of a terminal ---
+
+
+def status_of(node: str, fingerprint: str = "0123456789abcdef") -> Status:
+    return Status(
+        node_id=node,
+        generation=1,
+        cluster="demo-test",
+        ready=True,
+        clock=1,
+        fingerprint=fingerprint,
+        records=1234,
+        tombstones=0,
+        coverage={ORIGIN: 1},
+        coverage_above={},
+        uptime_seconds=1.0,
+        version="1",
+        strategy="push-pull",
+        selector="random",
+        peer_address="127.0.0.1:1",
+        client_address="127.0.0.1:2",
+        members=3,
+        gossip=GossipCounters(**{field.name: 1 for field in dataclasses.fields(GossipCounters)}),
+        last_round_seconds=None if node == "n1" else 0.4,
+        last_round_peer="n1",
+    )
+
+
+def board_of(count: int) -> Board:
+    rows = {
+        f"n{number}": Row(f"n{number}", Life.UP, "127.0.0.1:2", status_of(f"n{number}"))
+        for number in range(1, count + 1)
+    }
+    steps = [
+        Step("start", "Start", Progress.DONE, detail="each knows all", seconds=1.5),
+        Step("register", "Register", Progress.FAILED, seconds=0.2, problems=["n1: services/http/tcp is missing"]),
+        Step("count", "Count", Progress.RUNNING, done=612, total=1000, agreed={"n2": 0.012}),
+        Step("delete", "Delete 31 services"),
+    ]
+    return Board(rows, steps)
+
+
+async def frames(board: Board, width: int = 110, height: int = 40, *, steps: bool = True) -> str:
+    """What a terminal was sent, without its escape codes."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height, highlight=False)
+    view = LiveView("the headline", console)
+    async with view.showing(board, steps=steps):
+        await asyncio.sleep(0)
+    view.summarize(board)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", cast("io.StringIO", console.file).getvalue())
+
+
+async def test_a_frame_shows_steps_with_ticks_and_nodes_with_their_state() -> None:
+    board = board_of(3)
+    board.rows["n3"].life, board.rows["n3"].status = Life.KILLED, None
+    shown = await frames(board)
+    assert re.search(r"✓ +Start +each knows all +1\.5 s", shown)
+    assert re.search(r"✗ +Register +n1: services/http/tcp is missing +200 ms", shown)
+    assert re.search(r"Count +━\S*━ 612 of 1,000", shown)
+    assert re.search(r"· +Delete 31 services", shown)
+    assert re.search(r"n1 +● up +127\.0\.0\.1:2 +1,234 +0123456789abcdef +0 +none yet +yes", shown)
+    assert re.search(r"n2 +● up .* 0\.4 s, n1 +12 ms", shown)
+    assert re.search(r"n3 +● killed +127\.0\.0\.1:2 +-", shown)
+    assert "✗ Not everything agreed." in shown
+
+
+async def test_a_node_that_differs_from_most_is_not_shown_as_agreed() -> None:
+    board = board_of(3)
+    board.rows["n2"].status = status_of("n2", "f" * 16)
+    shown = await frames(board, steps=False)
+    assert "the headline" not in shown
+    assert re.search(r"n2 .* f{16} .* \.\.\.", shown)
+    assert re.search(r"n3 .* yes", shown)
+
+
+@pytest.mark.parametrize("width", [80, 100, 132])
+async def test_no_line_is_wider_than_the_terminal_and_none_is_cut(width: int) -> None:
+    board = board_of(3)
+    board.rows["n1"].life = Life.CATCHING_UP
+    board.steps[2].detail = "waiting until the nodes agree"
+    lines = (await frames(board, width)).splitlines()
+    assert max(map(len, lines)) <= width
+    assert any(line.rstrip().endswith("agreed") and line.startswith("node") for line in lines)
+    assert any("● catching up" in line and line.rstrip().endswith("yes") for line in lines)
+
+
+async def test_nodes_that_do_not_fit_are_counted_while_it_runs_and_shown_at_the_end() -> None:
+    shown = await frames(board_of(20), height=20)
+    first, _, rest = shown.partition("more")
+    assert "n8" in first
+    assert "n9" not in first
+    assert "n20" in rest
+
+
+async def test_the_end_of_a_step_is_held_for_a_moment() -> None:
+    start = time.monotonic()
+    await LiveView("x", Console(file=io.StringIO())).tell(Step("start", "Start"))
+    assert time.monotonic() - start > 0.2
+
+
+# --- processes ---
+
+
+async def test_a_node_that_does_not_start_is_told_with_the_end_of_its_log() -> None:
+    async with NodeProcesses(3) as cluster:
+        cluster.cluster = "not a name"
+        with pytest.raises(NodeProcessError, match=r"n1 ended with exit code 2; the end of its log:\n  .*cluster"):
+            await cluster.start("n1")
+    assert not cluster.logs.exists()
+
+
+async def test_a_node_that_does_not_listen_in_time_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "START_TIMEOUT", 0.02)
+    async with NodeProcesses(3) as cluster:
+        with pytest.raises(NodeProcessError, match="n1 did not listen within"):
+            await cluster.start("n1")
+
+
+async def test_the_second_signal_kills_the_nodes_at_once() -> None:
+    killed = []
+    interruption = demo._Interruption(cast("NodeProcesses", SimpleNamespace(kill_all=lambda: killed.append(True))))
+    interruption.held = asyncio.Event()
+    interruption.take(signal.SIGINT)
+    assert (interruption.held.is_set(), interruption.number, killed) == (True, None, [])
+    interruption.take(signal.SIGINT)
+    assert killed == [True]
+
+
+def test_suggestions_name_the_program_as_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = cast("NodeProcesses", SimpleNamespace(cluster="demo-1", peer_address=lambda node: f"{node}:1"))
+
+    def suggested(argument: str, *found: str) -> list[str]:
+        monkeypatch.setattr(sys, "argv", [argument])
+        monkeypatch.setattr("shutil.which", lambda name: name if name in found else None)
+        return demo_suggestions.suggestions(cluster, {"n1": "127.0.0.1:1"}, Expected(values={"a b": "1"}))
+
+    assert "  gossip-grpc members --address 127.0.0.1:1" in suggested("x", "gossip-grpc", "grpcurl")
+    assert "  bin/gossip-grpc kv get 'a b' --address 127.0.0.1:1" in suggested("bin/gossip-grpc")
+    assert any(line.endswith("-m gossip_grpc status --address 127.0.0.1:1") for line in suggested("__main__.py"))
+    assert any("https://github.com/fullstorydev/grpcurl" in line for line in suggested("x"))
+    assert not any("https:" in line for line in suggested("x", "grpcurl"))
+    assert demo_suggestions.suggestions(cluster, {}, Expected()) == ["No node answers."]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts demos as a foreground shell does, with temporary files in tmp_path and a setting meant for others."""
+    processes: list[subprocess.Popen[str]] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def start(*arguments: str, prefix: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *prefix, "-m", "gossip_grpc", "demo", *arguments],
+                env={**os.environ, "TMPDIR": str(tmp_path), "GOSSIP_FANOUT": "wrong", "TERM": "xterm-256color"},
+                **options,
+            )
+        )
+        return processes[-1]
+
+    yield start
+    signal.signal(signal.SIGINT, before)
+    for process in processes:
+        process.terminate()  # not SIGKILL, after which its nodes would stay
+        process.wait(DEADLINE)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def nodes_of(cluster: str) -> dict[str, int]:
+    """The node processes of a demo that run: node -> process id."""
+    listing = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], check=True, capture_output=True, text=True).stdout
+    rows = [line.split() for line in listing.splitlines() if f"--cluster {cluster} " in line and "gossip_grpc" in line]
+    return {words[words.index("--node-id") + 1]: int(words[0]) for words in rows}
+
+
+def cluster_in(text: str) -> str:
+    found = re.search(r"demo-[0-9a-f]{6}", text)
+    assert found, text
+    return found[0]
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """The output up to the line that holds the text."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return "".join(lines)
+    raise AssertionError(f"no {text!r} in {lines} {process.communicate()}")
+
+
+def test_a_run_without_a_terminal_prints_plain_lines_and_leaves_nothing_behind(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = started("--nodes", "3", "--seed", "7")
+    output, errors = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, errors) == (0, ""), output
+    assert "\x1b" not in output
+    assert "\r" not in output
+    lines = output.splitlines()
+    assert re.fullmatch(r"gossip-grpc demo: 3 nodes \(demo-\w{6}\), [\d,]+ services of .*, seed 7", lines[0])
+    assert [line.split()[0] for line in lines[1:8]] == ["ok"] * 7
+    assert re.search(r"ok +Add 3 x 333 at once: 999 on each node \(.*\); agreed after: n1 .*, n2 .*, n3 ", output)
+    assert re.search(
+        r"NODE +STATUS +RECORDS +FINGERPRINT +COUNTER +START +REGISTER +COUNT +DELETE +KILL +REJOIN", output
+    )
+    rows = [line.split() for line in lines if re.match(r"n[123] ", line)]
+    assert len(rows) == 3
+    assert len({tuple(row[1:5]) for row in rows}) == 1
+    assert rows[0][4] == "1,099"
+    assert lines[-1] == "All 3 nodes agree, and hold what they should."
+    assert nodes_of(cluster_in(output)) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_ends_every_node(
+    number: signal.Signals, started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = started("--nodes", "3")
+    cluster = cluster_in(read_until(process, "ok      Register"))
+    running = nodes_of(cluster)
+    assert set(running) == {"n1", "n2", "n3"}
+    assert all(os.getsid(pid) == pid for pid in running.values()), "Ctrl-C would reach the nodes too"
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 128 + number
+    assert errors == f"{number.name}: stopped; no node is left behind\n"
+    assert nodes_of(cluster) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_while_the_nodes_start_ends_them_too(started: Callable[..., subprocess.Popen[str]]) -> None:
+    process = started("--nodes", "3")
+    cluster = cluster_in(read_until(process, "gossip-grpc demo"))
+    end = time.monotonic() + DEADLINE
+    while "n2" not in nodes_of(cluster):
+        assert time.monotonic() < end
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)  # impatient: kills them at once
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 128 + signal.SIGINT
+    assert nodes_of(cluster) == {}
+
+
+def test_a_node_that_somebody_kills_fails_the_demo_and_keeps_the_logs(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = started("--nodes", "3")
+    output = read_until(process, "ok      Start")
+    os.kill(nodes_of(cluster_in(output))["n2"], signal.SIGKILL)
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 1
+    assert "n2 ended by itself, with exit code -9" in output
+    assert "FAILED" in output
+    assert "Not everything agreed." in output
+    logs = next(tmp_path.iterdir())
+    assert f"The logs of the nodes are kept in {logs}" in output
+    assert '"node started"' in (logs / "n2.log").read_text()
+
+
+def test_keep_holds_the_cluster_and_what_it_suggests_works(started: Callable[..., subprocess.Popen[str]]) -> None:
+    process = started("--nodes", "3", "--keep")
+    output = read_until(process, "gossip.v1.PeerService/Pull")
+    cluster = cluster_in(output)
+    commands = [line.strip() for line in output.splitlines() if line.startswith("  ")]
+
+    def run(words: str) -> str:
+        command = next(line for line in commands if words in line)
+        return subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout  # noqa: S602
+
+    assert "n3" in run(" members --address")
+    assert run("kv put greeting hello") == ""
+    assert run("counter list") == "KEY             VALUE\ndemo/additions   1099\n"
+    assert run("leave --address")
+    end = time.monotonic() + DEADLINE
+    while set(nodes_of(cluster)) != {"n1", "n2"}:
+        assert time.monotonic() < end
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, errors) == (0, "")
+    assert nodes_of(cluster) == {}
+
+
+def test_what_is_suggested_of_grpcurl_works(started: Callable[..., subprocess.Popen[str]], grpcurl: str) -> None:
+    process = started("--nodes", "3", "--keep")
+    output = read_until(process, "gossip.v1.PeerService/Pull")
+    commands = [line.strip() for line in output.splitlines() if line.startswith("  grpcurl")]
+    outputs = [subprocess.run(line, shell=True, check=True, capture_output=True, text=True).stdout for line in commands]  # noqa: S602
+    listed, got, status, pulled = outputs
+    assert "gossip.v1.KeyValueService" in listed
+    assert '"text": "80"' in got
+    assert '"fingerprint"' in status
+    assert '"services/http/tcp"' in pulled
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+
+
+_ON_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Makes standard input the controlling terminal, then becomes the program."""
+
+
+def in_terminal(started: Callable[..., subprocess.Popen[str]], *arguments: str) -> tuple[subprocess.Popen[str], int]:
+    """A demo on a terminal of its own of 110 columns, and the terminal's other end."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (35, 110))
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = started(*arguments, prefix=("-c", _ON_TERMINAL), start_new_session=True, **streams)
+    os.close(theirs)
+    return process, ours
+
+
+def read_terminal(terminal: int, text: str = "") -> str:
+    """What the terminal was sent: up to the text, or all of it."""
+    shown = b""
+    while not text or text.encode() not in shown:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            part = b""
+        if not part:
+            assert not text, shown
+            break
+        shown += part
+    return shown.decode(errors="replace")
+
+
+def test_a_run_on_a_terminal_is_drawn(started: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    few = tmp_path / "few" / "services"
+    few.write_text("http 80/tcp www\nodd\nssh 22/tcp\n")
+    process, terminal = in_terminal(started, "--nodes", "3", "--services", str(few))
+    shown = read_terminal(terminal)
+    os.close(terminal)
+    assert process.wait(DEADLINE) == 0
+    assert "\x1b[" in shown
+    text = " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).split())
+    assert "2 services of" in text
+    assert "(1 odd line skipped)" in text
+    assert "✓ All 3 nodes agree, and hold what they should." in shown
+
+
+def test_the_end_of_the_terminal_is_the_end_of_the_nodes(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process, terminal = in_terminal(started, "--nodes", "3")
+    cluster = cluster_in(read_terminal(terminal, "each knows all"))
+    assert set(nodes_of(cluster)) == {"n1", "n2", "n3"}
+    os.close(terminal)
+    assert process.wait(DEADLINE) == 128 + signal.SIGHUP
+    assert nodes_of(cluster) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_goes_away_ends_the_nodes(started: Callable[..., subprocess.Popen[str]]) -> None:
+    process = started("--nodes", "3")
+    assert process.stdout is not None
+    cluster = cluster_in(process.stdout.readline())
+    process.stdout.close()
+    assert process.wait(DEADLINE) == 128 + signal.SIGPIPE
+    assert nodes_of(cluster) == {}
+
+
+def test_a_file_without_services_is_refused(started: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    (tmp_path / "none").write_text("# nothing\n")
+    process = started("--services", str(tmp_path / "none"))
+    output, errors = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, output) == (1, "")
+    assert errors.startswith(f"Error: {tmp_path / 'none'}: there is no service in it")
+
+
+def test_help_needs_neither_grpc_nor_rich() -> None:
+    code = (
+        "import sys; from gossip_grpc.cli.root import root; root.main(['demo', '--help'], standalone_mode=False);"
+        "sys.exit(any(name in sys.modules for name in ('grpc', 'rich')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
