@@ -564,6 +564,17 @@ def test_a_partition_heals_unattended_however_long_it_lasted(seed: int) -> None:
     assert sums(cluster, "n") == {3}
 
 
+def test_members_that_were_unreachable_are_tried_again_without_any_seed() -> None:
+    cluster = grown(6)
+    for engine in cluster.engines.values():
+        engine.membership.set_seeds([])
+    partition(cluster, {"n0", "n1"})
+    cluster.run(600.0)
+    cluster.act("n0", put("x", "1"))
+    heal(cluster)
+    assert cluster.run(30.0, cluster.have("x", "1"))
+
+
 def test_two_halves_that_never_met_become_one() -> None:
     cluster = VirtualCluster()
     cluster.cut = lambda here, there: True
