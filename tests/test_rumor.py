@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+import pytest
+
 from gossip_grpc.core import rumor
-from gossip_grpc.core.records import Record
+from gossip_grpc.core.records import Kind, Origin, Record
 from gossip_grpc.core.rings import successors
 from gossip_grpc.core.rumor import Rumors
 from tests.samples import A, B, register
@@ -76,9 +78,17 @@ def test_nothing_goes_back_to_where_it_came_from() -> None:
     rumors.add(some(1), SUCCESSOR)
     rumors.add(some(2), OTHER)
     pushes = rumors.take(0.0, PEERS)
-    assert OTHER not in pushes
     assert pushes[SUCCESSOR] == some(2)
-    assert all(records == some(1, 2) for peer, records in pushes.items() if peer != SUCCESSOR)
+    assert pushes[OTHER] == some(1)
+    assert all(records == some(1, 2) for peer, records in pushes.items() if peer not in (SUCCESSOR, OTHER))
+
+
+@pytest.mark.parametrize("writer", [SUCCESSOR, OTHER])
+def test_nothing_goes_to_its_writer_whoever_passed_it_on(writer: str) -> None:
+    rumors = make(fanout=20)
+    record = Record(Kind.REGISTER, "k", Origin(writer, 1), 1, 1, "v")
+    rumors.add([record], "n9")
+    assert set(rumors.take(0.0, PEERS)) == set(PEERS) - {writer, "n9"}
 
 
 def test_what_came_from_the_successor_goes_to_others_in_its_stead() -> None:

@@ -47,7 +47,7 @@ class Rumors:
         return self._next if self._pending else None
 
     def take(self, now: float, peers: Sequence[str]) -> dict[str, list[Record]]:
-        """What to push to whom, if a push is due. Nothing goes back to where it came from.
+        """What to push to whom, if a push is due. Nothing goes back to where it came from, nor to its writer.
 
         Without peers nothing is kept: who joins later gets it by anti-entropy.
         """
@@ -57,9 +57,11 @@ class Rumors:
         if not peers:
             return {}
         self._next = now + self._interval
+        knowing = [{source, record.origin.node_id} for record, source in pending.items()]
+        targets = self.targets(peers, exclude=set.intersection(*knowing))
         return {
-            peer: [record for record, source in pending.items() if source != peer]
-            for peer in self.targets(peers, exclude=set(pending.values()))
+            peer: [record for record, known in zip(pending, knowing, strict=True) if peer not in known]
+            for peer in targets
         }
 
     def after(self, failed: str, peers: Sequence[str]) -> str | None:
@@ -75,10 +77,9 @@ class Rumors:
 
         Args:
             peers: who can be reached.
-            exclude: where the rumors came from. Left out of the random choice; if the successor is among them, the
-                ring goes on there by itself.
+            exclude: who knows all of it already. If the successor does, the ring goes on there by itself.
         """
         successor = successors(self._node_id, peers)[0]
-        chosen = [] if exclude == {successor} else [successor]
+        chosen = [] if successor in exclude else [successor]
         others = sorted(peer for peer in peers if peer != successor and peer not in exclude)
         return chosen + self._rng.sample(others, min(self._fanout - len(chosen), len(others)))
