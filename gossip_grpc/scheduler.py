@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from gossip_grpc import wire
 from gossip_grpc.channels import Channels
@@ -174,8 +175,11 @@ class Scheduler:
         except grpc.aio.AioRpcError as failure:
             answered = failure.code() not in _SILENT
             error = f"{failure.code().name}: {failure.details()}"
-        except ProtocolError as failure:
+        except (ProtocolError, DecodeError) as failure:
             error, answered = str(failure), True
+        except Exception as failure:  # noqa: BLE001  a bug of ours must not leave the round open for ever
+            self._log.error("call failed", error=repr(failure), exc_info=failure)
+            error, answered = repr(failure), True
         if error:
             if answered:
                 self.complain("a peer refused, or answered what it must not", call.peer.address, error)

@@ -14,7 +14,7 @@ import pytest
 
 from gossip_grpc.core.clock import MAX_CLOCK, MAX_LEAD
 from gossip_grpc.core.coverage import Coverage
-from gossip_grpc.core.engine import MAX_RECENT, TRANSFER_TIMEOUT, Engine, Settings
+from gossip_grpc.core.engine import MAX_PASSED_ON, MAX_RECENT, TRANSFER_TIMEOUT, Engine, Settings
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
 from gossip_grpc.core.membership import Peer, Status
 from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
@@ -875,18 +875,41 @@ def test_a_peer_that_agrees_without_a_digest_or_a_word_ends_the_round() -> None:
     assert round_of(engine, 3.0).peer.node_id == "b"
 
 
-def test_members_that_come_in_a_delta_are_passed_on_at_once_once_we_have_synced() -> None:
-    engine = synced_engine()
-    engine.store.merge([member(C)], 0.0)
-    d = Origin("d", 1)
-    sender = Store(B)
-    sender.merge([member(d), register("x", "1", d, 2)], 0.0)
-    delta = sender.delta(engine.digest()[0])
+def passed_on(engine: Engine, delta: Delta) -> list[Record]:
+    """What is passed on of a delta that is pushed whole."""
     push_chunk(engine, delta, 0, delta.records, complete=True)
     engine.tick(3.0)
-    (rumor,) = [call for call in calls(engine) if call.round is None]
-    assert rumor.request == PushRequest(records=[record for record in delta.records if record.kind is Kind.MEMBER])
-    assert rumor.peer.node_id in ("c", "d")
+    rumors = [call.request for call in calls(engine) if call.round is None]
+    return [record for rumor in rumors if isinstance(rumor, PushRequest) for record in rumor.records]
+
+
+def delta_of(records: int) -> Delta:
+    """A member and some registers, as B gives them to A."""
+    d = Origin("d", 1)
+    sender = Store(B)
+    sender.merge([member(d), *(register(f"x{i}", "1", d, i) for i in range(2, records + 1))], 0.0)
+    return sender.delta(synced_engine().digest()[0])
+
+
+def test_what_comes_in_a_small_delta_is_passed_on_for_it_may_have_overtaken_its_rumor() -> None:
+    engine = synced_engine()
+    engine.store.merge([member(C)], 0.0)
+    delta = delta_of(MAX_PASSED_ON)
+    assert passed_on(engine, delta) == delta.records
+
+
+def test_only_the_members_that_come_in_a_large_delta_are_passed_on() -> None:
+    engine = synced_engine()
+    engine.store.merge([member(C)], 0.0)
+    delta = delta_of(MAX_PASSED_ON + 1)
+    assert passed_on(engine, delta) == [delta.records[0]]
+    assert delta.records[0].kind is Kind.MEMBER
+
+
+def test_nothing_of_what_a_newcomer_is_given_is_passed_on() -> None:
+    engine = ready_engine()
+    engine.store.merge([member(C)], 0.0)
+    assert passed_on(engine, delta_of(3)) == []
 
 
 # Poison

@@ -48,6 +48,9 @@ BOOTSTRAP_INTERVAL = 0.25
 TRANSFER_TIMEOUT = 30.0
 """Seconds without a chunk after which a pushed delta is given up."""
 
+MAX_PASSED_ON = 200
+"""Largest delta, in records, that is passed on as a rumor."""
+
 MAX_RECENT = 1_000
 """Most records that a round of the push strategy pushes unasked; the rest follows once the digests are compared."""
 
@@ -429,11 +432,17 @@ class Engine:
         return any(record is self._leave_record for record in request.records)
 
     def _merged(self, records: list[Record], fresh: list[Record], sender: str, *, rumor: bool) -> None:
-        """Count what was merged, and pass it on: all of a rumor, of a delta the members, so that joins are quick."""
+        """Count what was merged, and pass it on.
+
+        Of a small delta too: it may have overtaken a rumor, which then is not new here any more and would end here.
+        Of a large one only the members, so that joins are quick; and nothing of what a newcomer is given.
+        """
         self.counters.records_merged += len(fresh)
         self.counters.records_ignored += len(records) - len(fresh)
-        if not rumor:
-            fresh = [record for record in fresh if record.kind is Kind.MEMBER] if self._synced else []
+        if not rumor and not self._synced:
+            return
+        if not rumor and len(records) > MAX_PASSED_ON:
+            fresh = [record for record in fresh if record.kind is Kind.MEMBER]
         if fresh:
             self._spread(fresh, sender)
 
