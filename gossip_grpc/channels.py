@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, cast
 
@@ -42,6 +43,26 @@ class _Channel:
         self.calls = 0
 
 
+class _Watchdog:
+    """Cancels a call that stays silent for too long. Not asyncio.timeout: that would cancel in every chunk's await."""
+
+    def __init__(self, call: grpc.aio.Call, timeout: float) -> None:
+        self.bitten = False
+        self._call = call
+        self._timeout = timeout
+        self.watch()
+
+    def watch(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._timeout, self._bite)
+
+    def rest(self) -> None:
+        self._timer.cancel()
+
+    def _bite(self) -> None:
+        self.bitten = True
+        self._call.cancel()
+
+
 class Channels:
     """The channels of one node to its peers. `timeout` is in seconds: of a push, and of each message of a pull."""
 
@@ -72,17 +93,26 @@ class Channels:
 
         Raises:
             grpc.aio.AioRpcError: it failed.
+            TimeoutError: no message came for the channels' timeout.
         """
         channel = self._channel(address, now)
         self._counters.pulls_sent += 1
         self._counters.bytes_sent += len(request)
         channel.calls += 1
         call = channel.pull(request, timeout=timeout)
+        watchdog = _Watchdog(call, self._timeout)
         try:
             async for response in call:
+                watchdog.rest()
                 self._counters.bytes_received += len(response)
                 yield response
+                watchdog.watch()
+        except asyncio.CancelledError:
+            if watchdog.bitten:
+                raise TimeoutError(f"the peer sent nothing for {self._timeout:g} s") from None
+            raise
         finally:
+            watchdog.rest()
             channel.calls -= 1
             call.cancel()
 

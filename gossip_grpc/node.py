@@ -33,7 +33,7 @@ from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.records import Member, Origin, Record
 from gossip_grpc.edge import STATUS, Edge
-from gossip_grpc.errors import ConfigError, ProtocolError, RemoteError
+from gossip_grpc.errors import ConfigError, ProtocolError, RemoteError, UnavailableError
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
     cluster_pb2_grpc,
@@ -115,6 +115,7 @@ class Node:
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._stopped = False
+        self._leave_end: float | None = None
         self._log = get_logger(node_id=config.node_id)
 
     async def start(self) -> None:
@@ -122,7 +123,6 @@ class Node:
         config = self.config
         peer_server, peer_port = self._listen("peer_listen", config.peer_listen)
         client_server, client_port = self._listen("client_listen", config.client_listen)
-        self._servers = [client_server, peer_server]
         self.peer_address = config.peer_address(peer_port)
         self.client_address = config.client_address(client_port)
         loop = asyncio.get_running_loop()
@@ -141,6 +141,8 @@ class Node:
         self._register(peer_server, client_server)
         for service in ("", *CLIENT_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
+        for service in PEER_SERVICES:
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         await peer_server.start()
         await client_server.start()
         self._log.info(
@@ -152,7 +154,7 @@ class Node:
             version=__version__,
             storage="memory only: this node's state is lost when it stops, and comes back from its peers",
         )
-        await self.scheduler.start()
+        self.scheduler.start()
 
     async def stop(self) -> None:
         """Leave in order. Stopping twice does nothing."""
@@ -160,7 +162,6 @@ class Node:
             return
         self._stopped = True
         self.request_stop("stopping")
-        await self._health.enter_graceful_shutdown()
         peers = await self.leave()
         await self.scheduler.stop()
         await asyncio.gather(*(server.stop(STOP_GRACE) for server in self._servers))
@@ -169,11 +170,13 @@ class Node:
     async def leave(self) -> int:
         """Say that this node leaves; returns how many peers hold the record. The node takes no more writes."""
         engine, scheduler = self.engine, self.scheduler
-        end = scheduler.now() + self.config.leave_timeout
+        if self._leave_end is None:
+            self._leave_end = scheduler.now() + self.config.leave_timeout
+            await self._health.enter_graceful_shutdown()
         engine.leave(scheduler.now())
         scheduler.pump()
         while len(engine.leave_acks) < min(LEAVE_ACKS, len(engine.membership.reachable_peers())):
-            left = end - scheduler.now()
+            left = self._leave_end - scheduler.now()
             if left <= 0:
                 break
             if not await scheduler.progress(min(LEAVE_RETRY, left)):
@@ -211,6 +214,8 @@ class Node:
 
     async def run(self, call: Call[T], /) -> T:
         """Execute one call of the clients' table here; `kv`, `counter` and `set` come here."""
+        if not self.started:
+            raise UnavailableError("the node has not been started; use it inside of `async with Node(...) as node:`")
         try:
             response = await call.method(self._services)(call.request, None)  # type: ignore[arg-type]  # servicers have the stubs' methods
         except ProtocolError as error:
@@ -240,6 +245,7 @@ class Node:
 
     def _listen(self, name: str, address: str) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(interceptors=[self._edge(name)], options=SERVER_OPTIONS)
+        self._servers.insert(0, server)  # clients' before peers', when they are stopped
         try:
             port = server.add_insecure_port(address)
         except RuntimeError as error:
@@ -303,7 +309,7 @@ class Node:
         self._serving = asyncio.create_task(self._serve())  # the loop itself would not keep it
 
     async def _serve(self) -> None:
-        for service in ("", *CLIENT_SERVICES, *PEER_SERVICES):
+        for service in ("", *CLIENT_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
 
@@ -335,7 +341,7 @@ def run(config: Config) -> int:
 async def _main(config: Config) -> None:
     loop = asyncio.get_running_loop()
     async with Node(config) as node:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, node.request_stop, signal.Signals(number).name)
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.freeze()

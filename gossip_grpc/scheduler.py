@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -16,7 +17,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from gossip_grpc import wire
+from gossip_grpc import addresses, wire
 from gossip_grpc.channels import Channels
 from gossip_grpc.core.engine import Engine
 from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
@@ -81,14 +82,14 @@ class Scheduler:
         self._outcome = asyncio.Event()
         self._channels = Channels(engine.counters, timeout)
         self._transfers = 0
+        self._resolved: dict[str, list[str]] = {}
         self._logged: dict[tuple[str, str], float] = {}
         self._log = get_logger(node_id=engine.store.origin.node_id)
 
-    async def start(self) -> None:
-        """Resolve the seeds once and begin."""
-        if self._seeds:
-            resolved = await self._resolve()
-            self._spawn(self._resolve_for_ever(resolved=resolved))
+    def start(self) -> None:
+        """Begin. The seeds are asked as soon as each of their names is resolved."""
+        for seed in self._seeds:
+            self._spawn(self._resolve_for_ever(seed))
         self._spawn(self._keep_house())
         self.pump()
 
@@ -147,8 +148,10 @@ class Scheduler:
 
     def _tick(self) -> None:
         self._timer = None
-        self.engine.tick(self.now())
-        self.pump()
+        try:
+            self.engine.tick(self.now())
+        finally:
+            self.pump()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -164,7 +167,7 @@ class Scheduler:
 
     async def _run(self, call: Call) -> None:
         """Make a call and report its outcome to the engine, exactly once."""
-        error, answered = "", False
+        error, answered, foreign = "", False, False
         try:
             if isinstance(call.request, PushRequest):
                 await self._push(call, call.request)
@@ -175,6 +178,9 @@ class Scheduler:
         except grpc.aio.AioRpcError as failure:
             answered = failure.code() not in _SILENT
             error = f"{failure.code().name}: {failure.details()}"
+            foreign = failure.code() is grpc.StatusCode.FAILED_PRECONDITION
+        except TimeoutError as failure:
+            error = str(failure)
         except (ProtocolError, DecodeError) as failure:
             error, answered = str(failure), True
         except Exception as failure:  # noqa: BLE001  a bug of ours must not leave the round open for ever
@@ -183,7 +189,8 @@ class Scheduler:
         if error:
             if answered:
                 self.complain("a peer refused, or answered what it must not", call.peer.address, error)
-            self.engine.on_failure(call, error, self.now(), answered=answered)
+            # Who lives there now is of another cluster, or another version: the peer meant did not answer.
+            self.engine.on_failure(call, error, self.now(), answered=answered and not foreign)
         self._outcome.set()
         self.pump()
 
@@ -241,7 +248,7 @@ class Scheduler:
                 if chunk.header is not None and not begun:
                     begun = True
                     origin, address = wire.decode_sender(answer.sender, self._cluster)
-                    self.engine.begin_delta(call, origin, address, chunk.header)
+                    self.engine.begin_delta(call, origin, address, chunk.header, self.now())
                 if not begun:
                     break
                 self.engine.merge_chunk(call, chunk.records, self.now(), superseded=chunk.superseded)
@@ -252,25 +259,25 @@ class Scheduler:
 
     # Seeds
 
-    async def _resolve_for_ever(self, *, resolved: bool) -> None:
+    async def _resolve_for_ever(self, seed: str) -> None:
         while True:
-            await asyncio.sleep(self._seed_interval if resolved else min(FAST_RESOLVE, self._seed_interval))
-            resolved = await self._resolve() or resolved
+            await self._resolve(seed)
+            known = seed in self._resolved
+            await asyncio.sleep(self._seed_interval if known else min(FAST_RESOLVE, self._seed_interval))
 
-    async def _resolve(self) -> bool:
-        """Look up the seeds' names; returns whether any of them has an address now."""
-        found: list[str] = []
-        for seed in self._seeds:
-            host, _, port = seed.rpartition(":")
-            try:
-                entries = await self._loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-            except OSError as error:
-                self.complain("a seed's name cannot be resolved; trying again", seed, str(error))
-                continue
-            for family, _, _, _, address in entries:
-                found.append(f"[{address[0]}]:{port}" if family == socket.AF_INET6 else f"{address[0]}:{port}")
-        self.engine.membership.set_seeds(found)
-        return bool(found)
+    async def _resolve(self, seed: str) -> None:
+        """Look up a seed's name and tell the engine. What was found before is kept while a name server is down."""
+        host, port = addresses.parse(seed)
+        try:
+            found = await _look_up(host, port)
+        except OSError as error:
+            self.complain("a seed's name cannot be resolved; trying again", seed, str(error))
+            return
+        news = self._resolved.get(seed) != found
+        self._resolved[seed] = found
+        if news:
+            self.engine.set_seeds([address for known in self._resolved.values() for address in known], self.now())
+            self.pump()
 
     async def _keep_house(self) -> None:
         while True:
@@ -279,3 +286,37 @@ class Scheduler:
 
     def _notice(self, notice: Notice) -> None:
         getattr(self._log, notice.level)(notice.event, **notice.facts)
+
+
+async def _look_up(host: str, port: int) -> list[str]:
+    """All addresses of a name, HOST:PORT.
+
+    In a thread of its own that nobody waits for: asyncio's own look-up holds up the end of the process for as long as
+    a name server does not answer.
+
+    Raises:
+        OSError: the name cannot be resolved.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def tell(found: list[str], error: OSError | None) -> None:
+        if answer.done():
+            return
+        if error is None:
+            answer.set_result(found)
+        else:
+            answer.set_exception(error)
+
+    def work() -> None:
+        found, error = [], None
+        try:
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = list(dict.fromkeys(addresses.join(str(entry[4][0]), port) for entry in entries))
+        except OSError as failure:
+            error = failure
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(tell, found, error)
+
+    threading.Thread(target=work, name=f"look up {host}", daemon=True).start()
+    return await answer

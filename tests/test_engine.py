@@ -14,7 +14,7 @@ import pytest
 
 from gossip_grpc.core.clock import MAX_CLOCK, MAX_LEAD
 from gossip_grpc.core.coverage import Coverage
-from gossip_grpc.core.engine import MAX_PASSED_ON, MAX_RECENT, TRANSFER_TIMEOUT, Engine, Settings
+from gossip_grpc.core.engine import MAX_OPEN_RUMORS, MAX_PASSED_ON, MAX_RECENT, TRANSFER_TIMEOUT, Engine, Settings
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
 from gossip_grpc.core.membership import Peer, Status
 from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
@@ -300,19 +300,146 @@ def test_a_node_that_is_its_own_seed_stops_asking_itself() -> None:
     assert not engine.ready
 
 
-def test_if_a_seed_answers_but_does_not_sync_a_node_waits_on() -> None:
+def bootstrapping(answering_until: float) -> Engine:
+    """After a minute with a seed that answers comparisons for a while, but no fetch."""
     engine = Engine(A, Member(0, "a:1"), Settings(has_seeds=True), random.Random(1), 0.0)
     engine.membership.set_seeds(["b:1"])
-    engine.tick(0.0)
-    (call,) = calls(engine)
-    engine.on_pull_reply(call, B, "b:1", PullReply(digest=Digest(Coverage({B: 1}))), 0.1)
-    (fetch,) = calls(engine)
-    engine.on_failure(fetch, "broken off", 0.2)
-    for second in range(1, 60):
+    for second in range(60):
         engine.tick(float(second))
         for call in calls(engine):
-            engine.on_failure(call, "silence", float(second))
-    assert not engine.ready
+            if second > answering_until:
+                engine.on_failure(call, "silence", float(second))
+                continue
+            engine.on_pull_reply(call, B, "b:1", PullReply(digest=Digest(Coverage({B: 1}))), float(second))
+            for fetch in calls(engine):
+                engine.on_failure(fetch, "broken off", float(second))
+    return engine
+
+
+def test_while_a_seed_answers_but_does_not_sync_a_node_waits_on() -> None:
+    assert not bootstrapping(answering_until=60.0).ready
+    assert not bootstrapping(answering_until=51.0).ready
+
+
+def test_a_bootstrap_window_after_the_last_answer_a_node_starts_alone() -> None:
+    assert bootstrapping(answering_until=30.0).ready
+
+
+def test_an_agreement_settles_only_what_was_compared_not_what_the_peer_wrote_since() -> None:
+    engine = ready_engine(peers=(B,))
+    call = round_of(engine, 2.0)
+    before = engine.store.context.get(B, 0)
+    engine.on_push(B, "b:1", [register("k", None, B, 2)], None, 2.0)
+    engine.on_pull_reply(call, B, "b:1", PullReply(agreed=True), 2.1)
+    assert engine.store.context[B] == max(before, 1)
+
+
+def test_superseded_records_of_a_delta_are_not_passed_on() -> None:
+    engine = synced_engine()
+    engine.store.merge([member(C)], 0.0)
+    lost = register("k", "old", Origin("d", 1), 2)
+    delta = Delta(Digest(), Digest(Coverage.of([lost.dot])))
+    engine.on_push_chunk(
+        *(B, "b:1"),
+        transfer=1,
+        chunk=0,
+        header=delta,
+        records=[lost],
+        superseded=True,
+        complete=True,
+        digest_hash=None,
+        now=3.0,
+    )
+    engine.tick(4.0)
+    assert [call for call in calls(engine) if call.round is None] == []
+    assert engine.store.register("k") is None
+
+
+def test_a_peer_that_owes_many_answers_gets_no_more_rumors() -> None:
+    engine = ready_engine(Settings(fanout=3, rumor_interval=0.0), peers=(B,))
+    pushes = 0
+    for number in range(100):
+        engine.put(f"k{number}", "v", float(number))
+        pushes += len([call for call in calls(engine) if call.round is None])
+    assert pushes == MAX_OPEN_RUMORS - 1, "with the announcement of this node"
+
+
+@pytest.mark.parametrize("generation", [A.generation + 1, A.generation - 1])
+def test_another_live_node_of_our_id_is_reported_once(generation: int) -> None:
+    engine = ready_engine()
+    twin = Origin(A.node_id, generation)
+    for second in (1.0, 2.0):
+        engine.on_push(twin, "twin:1", [], None, second)
+    (notice,) = [effect for effect in engine.effects() if isinstance(effect, Notice) and effect.level == "error"]
+    assert notice.facts["address"] == "twin:1"
+
+
+def test_our_own_record_of_a_newer_life_is_reported_and_of_a_former_one_is_not() -> None:
+    engine = ready_engine()
+    engine.on_push(B, "b:1", [member(Origin(A.node_id, A.generation - 1))], None, 1.0)
+    assert not [effect for effect in engine.effects() if isinstance(effect, Notice) and effect.level == "error"]
+    engine.on_push(B, "b:1", [member(Origin(A.node_id, A.generation + 1))], None, 1.0)
+    assert [effect for effect in engine.effects() if isinstance(effect, Notice) and effect.level == "error"]
+
+
+def test_a_peer_whose_address_another_node_answers_at_becomes_unreachable() -> None:
+    engine = ready_engine(peers=(B,))
+    for second in range(2, 30):
+        engine.tick(float(second))
+        for call in calls(engine):
+            if call.round is not None:
+                engine.on_pull_reply(call, C, "b:1", PullReply(), float(second))
+    assert not engine.membership.reachable("b")
+
+
+def test_a_leaving_node_does_not_count_itself_among_those_it_told() -> None:
+    engine = ready_engine(peers=(B,))
+    engine.leave(1.0)
+    for call in calls(engine):
+        engine.on_push_reply(call, A, "b:1", PushReply(fresh=1), 1.1)
+    assert engine.leave_acks == set()
+
+
+def test_a_leave_record_lets_peers_that_agree_settle_the_leavers_writes() -> None:
+    cluster = VirtualCluster()
+    cluster.grow(3)
+    cluster.run(5.0)
+    cluster.act("n2", lambda engine, now: engine.put("k", "v", now))
+    cluster.run(5.0)
+    cluster.act("n2", lambda engine, now: engine.leave(now))
+    cluster.run(0.2)
+    last = cluster.engines["n2"].store.coverage.sequence(Origin("n2", 1))
+    assert any(cluster.engines[name].store.context.get(Origin("n2", 1)) == last for name in ("n0", "n1"))
+
+
+def test_a_counter_beyond_int64_by_concurrent_additions_can_be_brought_back() -> None:
+    engine = ready_engine()
+    engine.add("c", INT64_MAX, 0.0)
+    engine.store.merge([Record(Kind.COUNTER_SHARE, ("c", B), B, 9, 9, (INT64_MAX, 0))], 0.0)
+    engine.add("c", -1, 1.0)
+    assert engine.store.counter("c") == 2 * INT64_MAX - 1
+    with pytest.raises(LocalError):
+        engine.add("c", 1, 2.0)
+
+
+def test_a_repair_that_was_not_asked_for_is_refused() -> None:
+    engine = ready_engine(peers=(B,))
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", PullReply(digest=Digest(Coverage({C: 5}))), 2.0)
+    (fetch,) = [call for call in calls(engine) if isinstance(call.request, PullRequest)]
+    with pytest.raises(RemoteError, match="repair"):
+        engine.begin_delta(fetch, B, "b:1", Delta(Digest(), Digest(), repair=True), 2.1)
+
+
+def test_seeds_that_become_known_are_asked_at_once_by_a_node_that_is_not_ready() -> None:
+    engine = Engine(A, Member(0, "a:1"), Settings(has_seeds=True), random.Random(1), 0.0)
+    engine.tick(0.0)
+    assert engine.deadline() > 0.0
+    engine.set_seeds(["b:1"], 0.01)
+    assert engine.deadline() <= 0.01
+    ready = ready_engine()
+    before = ready.deadline()
+    ready.set_seeds(["b:1"], 0.0)
+    assert ready.deadline() == before
 
 
 def test_two_nodes_that_have_each_other_as_seeds_become_ready() -> None:
@@ -812,7 +939,7 @@ def test_what_the_peer_lacks_follows_what_we_lacked() -> None:
     assert isinstance(fetch.request, PullRequest)
     assert fetch.request.digest is not None
     delta = sender.delta(fetch.request.digest)
-    engine.begin_delta(fetch, B, "b:1", delta)
+    engine.begin_delta(fetch, B, "b:1", delta, 3.0)
     engine.merge_chunk(fetch, delta.records, 2.0)
     engine.end_delta(fetch, 2.0)
     (send,) = calls(engine)
@@ -831,7 +958,7 @@ def test_a_delta_made_for_our_predecessor_is_refused_and_the_round_given_up() ->
     (fetch,) = calls(engine)
     header = Delta(Digest(Coverage({A: 99})), Digest(Coverage({A: 99, B: 5})))
     with pytest.raises(RemoteError, match="compare digests again"):
-        engine.begin_delta(fetch, B, "b:1", header)
+        engine.begin_delta(fetch, B, "b:1", header, 3.0)
     engine.on_failure(fetch, "broken", 2.1, answered=True)
     assert not engine.store.coverage.covers(B, 5)
     assert engine.counters.rounds_failed == 1
@@ -941,7 +1068,7 @@ def test_a_poisonous_fetch_is_refused_and_covers_nothing() -> None:
     call = round_of(engine, 3.0)
     engine.on_pull_reply(call, B, "b:1", PullReply(digest=Digest(Coverage({B: 5}))), 3.0)
     (fetch,) = calls(engine)
-    engine.begin_delta(fetch, B, "b:1", Delta(Digest(), Digest(Coverage({B: 5}))))
+    engine.begin_delta(fetch, B, "b:1", Delta(Digest(), Digest(Coverage({B: 5}))), 3.0)
     before = engine.store.digest()
     with pytest.raises(RemoteError):
         engine.merge_chunk(fetch, poison(engine, MAX_CLOCK + 1), 3.0)

@@ -177,7 +177,7 @@ class VirtualCluster:
             def take() -> None:
                 header = chunks[0].header
                 assert header is not None
-                engine.begin_delta(call, origin, their_address, header)
+                engine.begin_delta(call, origin, their_address, header, self.now)
                 for chunk in chunks:
                     engine.merge_chunk(call, chunk.records, self.now, superseded=chunk.superseded)
                 engine.end_delta(call, self.now)

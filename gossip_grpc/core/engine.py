@@ -15,6 +15,7 @@ strategy allows it (see sync.py).
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -34,7 +35,7 @@ from gossip_grpc.core.messages import (
 from gossip_grpc.core.records import Kind, Member, Origin, Record, Value
 from gossip_grpc.core.rumor import Rumors
 from gossip_grpc.core.selection import SelectorKind, make_selector, revive
-from gossip_grpc.core.store import Store
+from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, Digest, Strategy, compare
 from gossip_grpc.core.transfer import InboundDelta, check_clocks
 from gossip_grpc.errors import LimitError, LocalError, NotReadyError, Reason, RemoteError
@@ -53,6 +54,15 @@ MAX_PASSED_ON = 200
 
 MAX_RECENT = 1_000
 """Most records that a round of the push strategy pushes unasked; the rest follows once the digests are compared."""
+
+DIGEST_ROUNDS = 10
+"""While tombstones wait to be settled, every one of so many rounds compares whole digests, not their hashes."""
+
+MAX_CONFLICTS = 100
+"""Lives of other nodes under our id that are logged, each once."""
+
+MAX_OPEN_RUMORS = 16
+"""Pushes of rumors that a peer may owe an answer for; beyond it the peer's rumors go to others."""
 
 LEAVE_PEERS = 3
 """How many peers a leaving node pushes its leave record to at a time."""
@@ -112,8 +122,9 @@ class Engine:
         self._transfers: dict[tuple[Origin, int], _Transfer] = {}
         self._recent: list[Record] = []
         self._digest: tuple[int, Digest, int] | None = None
-        self._started = now
-        self._answered = False
+        self._heard_at = now  # when a peer answered last, or the start
+        self._conflicts: set[int] = set()
+        self._open_rumors: dict[str, int] = {}
         self._synced = False
         self._next_round = now if settings.has_seeds else now + self._rng.random() * settings.gossip_interval
         self._leave_record: Record | None = None
@@ -139,8 +150,8 @@ class Engine:
         if self.leaving:
             self._next_round = now + self.settings.gossip_interval
             return
-        if not self.ready and not self._answered and now >= self._started + self.settings.bootstrap_window:
-            self._become_ready("no seed answered within the bootstrap window")
+        if not self.ready and now >= self._heard_at + self.settings.bootstrap_window:
+            self._become_ready("no seed answered within the bootstrap window", level="warning")
         interval = self.settings.gossip_interval if self.ready else BOOTSTRAP_INTERVAL
         self._next_round = now + interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
         self._expire(now)
@@ -171,7 +182,8 @@ class Engine:
         value = self.store.counter(key) + amount
         added, subtracted = self.store.share(key, self.store.origin)
         share = (added + max(amount, 0), subtracted + max(-amount, 0))
-        if not INT64_MIN <= value <= INT64_MAX or max(share) > UINT64_MAX:
+        # Concurrent additions may have left the range already: then the way back is open.
+        if (value > INT64_MAX and amount > 0) or (value < INT64_MIN and amount < 0) or max(share) > UINT64_MAX:
             raise LocalError(
                 f"amount is too much: the counter's value would be {value}, outside of int64; reset it, or add less",
                 reason=Reason.COUNTER_OVERFLOW,
@@ -228,7 +240,8 @@ class Engine:
             return
         waiting = [p.node_id for p in self.membership.reachable_peers() if p.node_id not in self.leave_acks]
         for node_id in self._rng.sample(waiting, min(LEAVE_PEERS, len(waiting))):
-            self._call(node_id, PushRequest(records=[self._leave_record]))
+            # With a comparison: where both agree, the peer knows this node's writes settled, and may purge them.
+            self._call(node_id, PushRequest(records=[self._leave_record], digest_hash=self.digest()[1]))
         self._push_rumors(now)
 
     # What peers ask
@@ -243,7 +256,7 @@ class Engine:
         if request.digest_hash != digest_hash:
             return PullReply(digest=digest)
         if sender is not None:
-            self._agreed(sender)
+            self._agreed(sender, digest)
         return PullReply(agreed=True)
 
     def on_push(
@@ -257,7 +270,8 @@ class Engine:
         self._heard(sender, address)
         check_clocks(self.store, records, synced=self._synced)
         fresh = self.store.merge(records, now)
-        self._merged(records, fresh, sender.node_id, rumor=True)
+        self._merged(records, fresh)
+        self._spread(fresh, sender.node_id)
         self._push_rumors(now)
         return self._push_reply(sender, fresh, digest_hash)
 
@@ -299,7 +313,8 @@ class Engine:
                 field="chunk",
             )
         fresh = current.inbound.merge(records, now, synced=self._synced, superseded=superseded)
-        self._merged(records, fresh, sender.node_id, rumor=False)
+        self._merged(records, fresh)
+        self._pass_on(current.inbound, [] if superseded else fresh, sender.node_id)
         if not complete:
             self._transfers[name] = _Transfer(current.inbound, chunk + 1, now)
             return PushReply(fresh=len(fresh))
@@ -310,16 +325,24 @@ class Engine:
 
     def on_pull_reply(self, call: Call, sender: Origin, address: str, reply: PullReply, now: float) -> None:
         """The outcome of a comparison."""
-        self._answer(call, sender, address)
+        self._answer(call, sender, address, now)
         self._compared(cast("Round", call.round), sender, reply, now)  # only rounds pull
 
-    def begin_delta(self, call: Call, sender: Origin, address: str, header: Delta) -> None:
+    def set_seeds(self, addresses: Iterable[str], now: float) -> None:
+        """Replace the seeds' addresses, as their names resolve now. A node that is not ready asks them at once."""
+        self.membership.set_seeds(addresses)
+        if not self.ready:
+            self._next_round = min(self._next_round, now)
+
+    def begin_delta(self, call: Call, sender: Origin, address: str, header: Delta, now: float) -> None:
         """The first chunk of a fetch has come; `header` has no records.
 
         Raises:
             RemoteError: the delta does not fit what was asked.
         """
-        self._answer(call, sender, address)
+        self._answer(call, sender, address, now)
+        if header.repair != cast("PullRequest", call.request).repair:
+            raise RemoteError("delta.header.repair is not what was asked for", field="delta.header.repair")
         self._deltas[call] = InboundDelta(self.store, header)
 
     def merge_chunk(self, call: Call, records: list[Record], now: float, *, superseded: bool = False) -> None:
@@ -329,7 +352,8 @@ class Engine:
             RemoteError: the chunk is poisonous; nothing of it was merged. End the call with `on_failure`.
         """
         fresh = self._deltas[call].merge(records, now, synced=self._synced, superseded=superseded)
-        self._merged(records, fresh, call.peer.node_id or "", rumor=False)
+        self._merged(records, fresh)
+        self._pass_on(self._deltas[call], [] if superseded else fresh, call.peer.node_id or "")
 
     def end_delta(self, call: Call, now: float) -> None:
         """The last chunk of a fetch has been merged."""
@@ -340,15 +364,16 @@ class Engine:
 
     def on_push_reply(self, call: Call, sender: Origin, address: str, reply: PushReply, now: float) -> None:
         """The outcome of a push: all its chunks have been taken."""
-        self._answer(call, sender, address)
+        self._answer(call, sender, address, now)
         request = call.request
         if isinstance(request, PushRequest) and self._holds_leave_record(request):
-            self.leave_acks.add(sender.node_id)
-        if call.round is not None:
-            if isinstance(request, PushRequest) and request.delta is not None:
-                self._end_round(call.round, sender.node_id, now)
-            else:
-                self._compared(call.round, sender, reply, now)
+            self.leave_acks |= {sender.node_id} - {self.store.origin.node_id}
+        if call.round is None:
+            self._rumor_ended(call)
+        elif isinstance(request, PushRequest) and request.delta is not None:
+            self._end_round(call.round, sender.node_id, now)
+        else:
+            self._compared(call.round, sender, reply, now)
 
     def on_failure(self, call: Call, error: str, now: float, *, answered: bool = False) -> None:  # noqa: ARG002 - like all inputs
         """A call was not answered, or refused (`answered`), or its delta broke off. What was merged stays."""
@@ -356,6 +381,7 @@ class Engine:
         if not answered:
             self.membership.failed(call.peer)
         if call.round is None:
+            self._rumor_ended(call)
             if not answered:
                 self._redirect(call)
             return
@@ -414,34 +440,50 @@ class Engine:
         due = self._rumors.deadline()
         if due is None or now < due:
             return
-        peers = [peer.node_id for peer in self.membership.reachable_peers()]
-        for node_id, records in self._rumors.take(now, peers).items():
+        for node_id, records in self._rumors.take(now, self._listening()).items():
             self._call(node_id, PushRequest(records=records))
+
+    def _listening(self) -> list[str]:
+        """Peers worth pushing rumors to: reachable, and not behind with their answers."""
+        peers = self.membership.reachable_peers()
+        return [peer.node_id for peer in peers if self._open_rumors.get(peer.node_id, 0) < MAX_OPEN_RUMORS]
 
     def _redirect(self, call: Call) -> None:
         """Give rumors whose push failed to the next on the ring, so that dead nodes do not cut it."""
         failed, request = call.peer.node_id, call.request
         if failed is None or not isinstance(request, PushRequest) or self._holds_leave_record(request):
             return  # `spread_leave` chooses itself whom to try next
-        peers = [peer.node_id for peer in self.membership.reachable_peers()]
-        following = self._rumors.after(failed, peers)
+        following = self._rumors.after(failed, self._listening())
         if following is not None:
             self._call(following, request)
+
+    def _rumor_ended(self, call: Call) -> None:
+        name = call.peer.node_id or ""
+        left = self._open_rumors.pop(name, 1) - 1
+        if left > 0:
+            self._open_rumors[name] = left
 
     def _holds_leave_record(self, request: PushRequest) -> bool:
         return any(record is self._leave_record for record in request.records)
 
-    def _merged(self, records: list[Record], fresh: list[Record], sender: str, *, rumor: bool) -> None:
-        """Count what was merged, and pass it on.
-
-        Of a small delta too: it may have overtaken a rumor, which then is not new here any more and would end here.
-        Of a large one only the members, so that joins are quick; and nothing of what a newcomer is given.
-        """
+    def _merged(self, records: list[Record], fresh: list[Record]) -> None:
         self.counters.records_merged += len(fresh)
         self.counters.records_ignored += len(records) - len(fresh)
-        if not rumor and not self._synced:
+        for record in fresh:
+            if record.kind is not Kind.MEMBER:
+                break  # members come first
+            if record.origin.generation > self.store.origin.generation:  # not of a former life of ours
+                self._check_identity(record.origin, member_of(record).peer_address)
+
+    def _pass_on(self, inbound: InboundDelta, fresh: list[Record], sender: str) -> None:
+        """Pass on what is new of a delta: it may have overtaken a rumor, which then would end here.
+
+        Of more than `MAX_PASSED_ON` records only the members, so that joins are quick; and nothing of what a newcomer
+        is given, nor of what is superseded.
+        """
+        if not self._synced:
             return
-        if not rumor and len(records) > MAX_PASSED_ON:
+        if inbound.merged + inbound.ignored > MAX_PASSED_ON:
             fresh = [record for record in fresh if record.kind is Kind.MEMBER]
         if fresh:
             self._spread(fresh, sender)
@@ -452,7 +494,7 @@ class Engine:
             digest, own_hash = self.digest()
             reply.agreed = digest_hash == own_hash
             if reply.agreed:
-                self._agreed(sender)
+                self._agreed(sender, digest)
             else:
                 reply.digest = digest
         return reply
@@ -477,12 +519,14 @@ class Engine:
         if peer.address in self._rounds:
             return
         strategy = self.settings.strategy if self.ready else Strategy.PUSH_PULL
-        current = Round(peer, strategy.fetches, strategy.sends)
+        current = Round(peer, strategy.fetches, strategy.sends, self.digest()[0])
         self._rounds[peer.address] = current
         self.counters.rounds += 1
-        digest_hash = None if self.store.purge_blocked else self.digest()[1]
-        if strategy.fetches:
-            self._effects.append(Call(peer, PullRequest(digest_hash=digest_hash), current))
+        if self.store.purge_blocked and self.counters.rounds % DIGEST_ROUNDS == 1:
+            # A hash would only say that both agree; the peer's causal context is in its digest.
+            self._effects.append(Call(peer, PullRequest(), current))
+        elif strategy.fetches:
+            self._effects.append(Call(peer, PullRequest(digest_hash=self.digest()[1]), current))
         else:
             recent, self._recent = self._recent, []
             self._effects.append(Call(peer, PushRequest(records=recent, digest_hash=self.digest()[1]), current))
@@ -495,7 +539,7 @@ class Engine:
         if theirs is None:
             if reply.agreed:
                 self.counters.rounds_agreed += 1
-                self._agreed(sender)
+                self._agreed(sender, current.sent)
                 self._sync_done(sender.node_id)
             self._end_round(current, sender.node_id, now)
             return
@@ -551,15 +595,18 @@ class Engine:
         if not self.ready:
             self._become_ready(f"synced with {name}")
 
-    def _agreed(self, peer: Origin) -> None:
-        """Equal hashes: our coverage includes all that the peer covers, so its own last write is settled."""
-        sequence = self.store.coverage.sequence(peer)
+    def _agreed(self, peer: Origin, digest: Digest) -> None:
+        """The peer had this digest of ours too: we cover all that it covered, so its last write in it is settled.
+
+        Not what came since: between the peer's answer and now it may have seen more, and written after that.
+        """
+        sequence = digest.coverage.sequence(peer)
         if sequence:
             self.store.learn_context({peer: sequence})
 
-    def _become_ready(self, why: str) -> None:
+    def _become_ready(self, why: str, level: str = "info") -> None:
         self.ready = True
-        self._notice("ready", "info", why=why)
+        self._notice("ready", level, why=why)
 
     def _expire(self, now: float) -> None:
         for name, transfer in list(self._transfers.items()):
@@ -569,13 +616,34 @@ class Engine:
     # Peers
 
     def _heard(self, sender: Origin, address: str) -> None:
+        self._check_identity(sender, address)
         self.membership.heard(sender, address)
 
-    def _answer(self, call: Call, sender: Origin, address: str) -> None:
-        self._answered = self._answered or sender.node_id != self.store.origin.node_id
+    def _answer(self, call: Call, sender: Origin, address: str, now: float) -> None:
+        own = self.store.origin
+        self._check_identity(sender, address)
+        if sender.node_id != own.node_id:
+            self._heard_at = now
+        if call.peer.node_id not in (None, sender.node_id):
+            self.membership.failed(call.peer)  # another node lives at that address now
         self.membership.heard(sender, address, called=call.peer.address)
 
+    def _check_identity(self, origin: Origin, address: str) -> None:
+        own = self.store.origin
+        if origin.node_id != own.node_id or origin == own or origin.generation in self._conflicts:
+            return
+        if len(self._conflicts) < MAX_CONFLICTS:
+            self._conflicts.add(origin.generation)
+            self._notice(
+                "another node runs under this node's id; stop one of them and give each its own --node-id",
+                "error",
+                address=address,
+                generation=origin.generation,
+                own_generation=own.generation,
+            )
+
     def _call(self, node_id: str, request: PushRequest) -> None:
+        self._open_rumors[node_id] = self._open_rumors.get(node_id, 0) + 1
         self._effects.append(Call(self.membership.peer(node_id), request))
 
     def _notice(self, event: str, level: str, **facts: object) -> None:

@@ -52,11 +52,12 @@ class PushReply:
 
 @dataclass(slots=True, eq=False)
 class Round:
-    """One round of anti-entropy, as its initiator sees it."""
+    """One round of anti-entropy, as its initiator sees it. `sent` is our digest when the comparison was asked for."""
 
     peer: Peer
     fetches: bool
     sends: bool
+    sent: Digest
 
 
 @dataclass(slots=True, eq=False)
