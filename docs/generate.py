@@ -47,7 +47,7 @@ role = "cache"
 In the environment they are text: `GOSSIP_JOIN=node-2.example:7946,node-3.example:7946`, `GOSSIP_TAGS=role=cache,a=b`.
 On the command line `--join` and `--tag` are repeated: `--tag role=cache --tag disk=ssd`.
 
-Nodes of one cluster should agree on the limits (`max_...`): a node refuses what is beyond its own.
+Each node holds its own clients to the limits (`max_...`); from peers it takes what the highest limits allow.
 """
 
 

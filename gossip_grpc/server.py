@@ -18,7 +18,7 @@ from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.messages import PullRequest
 from gossip_grpc.core.records import Record, Value, value_order
 from gossip_grpc.core.store import member_of
-from gossip_grpc.errors import LimitError, LocalError, NotFoundError, Reason
+from gossip_grpc.errors import LimitError, LocalError, NotFoundError, Reason, RemoteError
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
     cluster_pb2_grpc,
@@ -70,6 +70,8 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 digest_hash=digest_hash,
                 now=now,
             )
+        elif chunk.header is not None or chunk.superseded:
+            raise RemoteError("transfer must be set where delta is a chunk of a complete one", field="transfer")
         else:
             reply = node.engine.on_push(sender, address, chunk.records, digest_hash, now)
         node.engine.counters.pushes_received += 1
@@ -233,9 +235,9 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         elements = sorted((value_order(element), element) for element in held)
         after = (last[0], last[1:]) if last else (-1, b"")
         rest = [element for order, element in elements if order > after]
-        page = _fill(((element, wire.encode_value(element)) for element in rest), limit)
+        page, more = _fill(((element, wire.encode_value(element)) for element in rest), limit)
         token = ""
-        if len(page) < len(rest):
+        if more:
             kind, data = value_order(page[-1][0])
             token = wire.encode_page_token(scope, bytes([kind]) + data)
         return set_pb2.SetServiceGetResponse(
@@ -375,26 +377,26 @@ def _page(
     node.limits.check_prefix(prefix)
     limit = node.limits.page_size(request.page_size)
     scope = f"{listing} {prefix}"
-    last = wire.decode_page_token(scope, request.page_token)
-    rest = items(prefix, last.decode() if last is not None else None)
-    page = _fill(rest, limit + 1)
-    token = ""
-    if len(page) > limit or next(rest, None) is not None:
-        page = page[:limit]
-        token = wire.encode_page_token(scope, page[-1][0].encode())
-    return [message for _, message in page], token
+    token = wire.decode_page_token(scope, request.page_token)
+    try:
+        last = token.decode() if token is not None else None
+    except UnicodeDecodeError:
+        raise LocalError("page_token is not one of this listing", field="page_token") from None
+    page, more = _fill(items(prefix, last), limit)
+    following = wire.encode_page_token(scope, page[-1][0].encode()) if more else ""
+    return [message for _, message in page], following
 
 
-def _fill(items: Iterator[tuple[Any, Any]], limit: int) -> list[tuple[Any, Any]]:
-    """As many items as fit a page: at most `limit`, and `PAGE_BYTES` or one item."""
-    page = []
+def _fill(items: Iterator[tuple[Any, Any]], limit: int) -> tuple[list[tuple[Any, Any]], bool]:
+    """As many items as fit a page, at most `limit` and `PAGE_BYTES` but at least one; and whether there are more."""
+    page: list[tuple[Any, Any]] = []
     size = 0
     for item in items:
-        page.append(item)
         size += item[1].ByteSize()
-        if len(page) == limit or size >= PAGE_BYTES:
-            break
-    return page
+        if page and (len(page) == limit or size > PAGE_BYTES):
+            return page, True
+        page.append(item)
+    return page, False
 
 
 def _check_message(request: Message) -> None:

@@ -28,7 +28,10 @@ MAX_MESSAGE_BYTES = 4 << 20
 """Largest message sent or taken."""
 
 MAX_RANGES = 20_000
-"""Ranges that a digest names at most. Those left out are understated: the peer sends some records once more."""
+"""Ranges that a digest names at most. It claims less then, and no context: the peer sends some records once more."""
+
+MAX_MEMBER_BYTES = 128 << 10
+"""Largest member record taken: tags at the highest limit that may be set, and all else."""
 
 _RECORD_OVERHEAD = 48
 """Bytes a record takes on the wire beside key and content, at most, when none of its integers is absurd."""
@@ -89,6 +92,8 @@ def encode_digest(digest: Digest) -> peer_pb2.Digest:
     left = MAX_RANGES
     origins = []
     coverage = digest.coverage
+    # Who includes what is claimed may take over the context, so it must not go beyond the claim.
+    whole = sum(len(coverage.above(origin)) for origin in coverage.origins()) <= MAX_RANGES
     for origin in sorted(coverage.origins() | digest.floor.keys()):
         ranges = coverage.above(origin)[:left]
         left -= len(ranges)
@@ -98,7 +103,7 @@ def encode_digest(digest: Digest) -> peer_pb2.Digest:
                 sequence=coverage.sequence(origin),
                 above=[common_pb2.SequenceRange(first=first, last=last) for first, last in ranges],
                 floor=digest.floor.get(origin, 0),
-                context=digest.context.get(origin, 0),
+                context=digest.context.get(origin, 0) if whole else 0,
             )
         )
     return peer_pb2.Digest(origins=origins, fingerprint=digest.fingerprint)
@@ -246,7 +251,7 @@ class _Encoder:
 
     def member(self, record: Record, origin: int) -> None:
         member: Member = record.content
-        self.size += 256 + sum(_size(key) + _size(value) + 8 for key, value in member.tags.items())
+        self.size += 1024 + sum(_size(key) + _size(value) + 8 for key, value in member.tags.items())
         self.message.members.add(
             origin=origin,
             sequence=record.sequence,
@@ -382,6 +387,8 @@ def _decode_members(messages: Sequence[Any], origins: list[Origin], path: str) -
             raise _malformed(f"{here}.incarnation", "from 1", "0")
         if ":" not in message.peer_address:
             raise _malformed(f"{here}.peer_address", "HOST:PORT", message.peer_address[:60])
+        if (size := message.ByteSize()) > MAX_MEMBER_BYTES:
+            raise _malformed(here, f"at most {MAX_MEMBER_BYTES} bytes", f"{size} bytes")
         member = Member(
             message.incarnation,
             message.peer_address,

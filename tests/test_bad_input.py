@@ -19,6 +19,7 @@ from grpc_status import rpc_status
 from gossip_grpc.config import Config
 from gossip_grpc.gen.gossip.v1 import cluster_pb2, common_pb2, counter_pb2, kv_pb2, peer_pb2, set_pb2
 from gossip_grpc.node import Node
+from gossip_grpc.wire import encode_page_token
 
 Code = grpc.StatusCode
 text = common_pb2.Value(text="x")
@@ -90,6 +91,7 @@ def unknown_digest(**fields: Any) -> peer_pb2.Digest:
 
 HEADER = peer_pb2.DeltaHeader(base=unknown_digest(sequence=5), snapshot=unknown_digest(sequence=9))
 JUNK = "*?"
+NOT_UTF8 = encode_page_token("kv ", b"\xff")
 FORGED = "AAAAAAAAAAAAAA"
 LONG_KEY = "k" * 513
 BIG = 1 << 20
@@ -120,6 +122,9 @@ CASES = {
     "list: oversize prefix": kv("List", kv_pb2.KeyValueServiceListRequest(prefix=LONG_KEY), "prefix"),
     "list: forged page token": kv("List", kv_pb2.KeyValueServiceListRequest(page_token=FORGED), "page_token"),
     "list: junk page token": kv("List", kv_pb2.KeyValueServiceListRequest(page_token=JUNK), "page_token"),
+    "list: forged page token that is not UTF-8": kv(
+        "List", kv_pb2.KeyValueServiceListRequest(page_token=NOT_UTF8), "page_token"
+    ),
     "counter get: empty key": counter("Get", counter_pb2.CounterServiceGetRequest(), "key"),
     "counter add: empty key": counter("Add", counter_pb2.CounterServiceAddRequest(amount=1), "key"),
     "counter add: beyond int64": Case(
@@ -207,6 +212,11 @@ CASES = {
         reason="BROKEN_TRANSFER",
         transfer=1,
     ),
+    "push: a superseded chunk without a transfer": push(delta(register(), superseded=True), "transfer"),
+    "push: a member of a megabyte": push(
+        delta(members=[peer_pb2.MemberRecord(sequence=1, clock=1, incarnation=1, peer_address="a:1", zone="z" * BIG)]),
+        "delta.members[0]",
+    ),
     "push: chunk out of order": push(
         delta(register()), "chunk", code=Code.ABORTED, reason="BROKEN_TRANSFER", transfer=1, chunk=3
     ),
@@ -259,6 +269,38 @@ async def test_bad_input_gets_its_status_and_changes_nothing(node: Node, name: s
     assert (node.engine.digest()[1], node.engine.store.clock.time) == before
     assert (await node.kv.get("old")).value == "value"
     await node.kv.put("new", "value")
+
+
+async def test_nobody_may_tell_a_node_of_its_own_writes_that_it_has_not_made(node: Node) -> None:
+    own = node.engine.store.origin
+    ours = [common_pb2.Origin(node_id=own.node_id, generation=own.generation)]
+    claim = peer_pb2.Digest(origins=[peer_pb2.OriginDigest(origin=ours[0], sequence=2**64 - 1)])
+    before = node.engine.digest()[1]
+    for request in (
+        peer_pb2.PushRequest(sender=me, delta=peer_pb2.Delta(origins=ours, registers=[register(sequence=99)])),
+        peer_pb2.PushRequest(
+            sender=me, delta=peer_pb2.Delta(header=peer_pb2.DeltaHeader(snapshot=claim), complete=True), transfer=1
+        ),
+    ):
+        error = await refused(node, Case("PeerService/Push", request, Code.INVALID_ARGUMENT, "MALFORMED"))
+        assert "it has not made" in (error.details() or "")
+    assert node.engine.digest()[1] == before
+
+
+async def test_a_page_ends_before_it_grows_beyond_its_limit(node: Node) -> None:
+    for number in range(4):
+        await node.kv.put(f"big{number}", "x" * 600_000)
+    async with grpc.aio.insecure_channel(node.client_address) as channel:
+        token, pages = "", []
+        while True:
+            request = kv_pb2.KeyValueServiceListRequest(prefix="big", page_token=token)
+            raw = await stub(channel, "KeyValueService/List")(request.SerializeToString(), timeout=5)
+            response = kv_pb2.KeyValueServiceListResponse.FromString(raw)
+            pages.append([entry.key for entry in response.entries])
+            token = response.next_page_token
+            if not token:
+                break
+    assert pages == [["big0"], ["big1"], ["big2"], ["big3"]]
 
 
 async def test_unknown_fields_are_ignored(node: Node) -> None:

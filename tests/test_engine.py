@@ -14,7 +14,15 @@ import pytest
 
 from gossip_grpc.core.clock import MAX_CLOCK, MAX_LEAD
 from gossip_grpc.core.coverage import Coverage
-from gossip_grpc.core.engine import MAX_OPEN_RUMORS, MAX_PASSED_ON, MAX_RECENT, TRANSFER_TIMEOUT, Engine, Settings
+from gossip_grpc.core.engine import (
+    MAX_CONFLICTS,
+    MAX_OPEN_RUMORS,
+    MAX_PASSED_ON,
+    MAX_RECENT,
+    TRANSFER_TIMEOUT,
+    Engine,
+    Settings,
+)
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
 from gossip_grpc.core.membership import Peer, Status
 from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
@@ -372,6 +380,14 @@ def test_another_live_node_of_our_id_is_reported_once(generation: int) -> None:
         engine.on_push(twin, "twin:1", [], None, second)
     (notice,) = [effect for effect in engine.effects() if isinstance(effect, Notice) and effect.level == "error"]
     assert notice.facts["address"] == "twin:1"
+
+
+def test_twins_without_end_do_not_fill_the_log() -> None:
+    engine = ready_engine()
+    for generation in range(A.generation + 1, A.generation + 2 * MAX_CONFLICTS):
+        engine.on_push(Origin(A.node_id, generation), "twin:1", [], None, 1.0)
+    errors = [effect for effect in engine.effects() if isinstance(effect, Notice) and effect.level == "error"]
+    assert len(errors) == MAX_CONFLICTS
 
 
 def test_our_own_record_of_a_newer_life_is_reported_and_of_a_former_one_is_not() -> None:

@@ -135,6 +135,15 @@ async def test_nodes_of_two_clusters_refuse_each_other_and_both_logs_say_why() -
             assert (await other.status()).gossip.refused > 0
 
 
+async def test_two_nodes_of_one_id_are_told_in_both_logs() -> None:
+    async with cluster(1, "--cluster", "twins") as nodes:
+        twin = await NodeProcess.start("--node-id", "n0", "--cluster", "twins", "--join", nodes[0].peer_address)
+        nodes.append(twin)
+        event = "another node runs under this node's id; stop one of them and give each its own --node-id"
+        assert (await nodes[0].logged(event))["address"] == twin.peer_address
+        assert (await twin.logged(event))["address"] == nodes[0].peer_address
+
+
 async def test_sigterm_leaves_in_order_and_exits_0() -> None:
     async with cluster(3, *QUICK) as nodes:
         nodes[2].terminate()

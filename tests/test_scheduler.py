@@ -15,6 +15,7 @@ from gossip_grpc.core.messages import Call
 from gossip_grpc.gen.gossip.v1 import common_pb2, peer_pb2
 from gossip_grpc.node import Node
 
+HANG = b"hang"
 JUNK = b"\xff\xff\xff\xff"
 PEER = peer_pb2.Sender(cluster="default", protocol=1, node_id="liar", generation=1, address="127.0.0.1:1")
 LARGER = peer_pb2.Digest(
@@ -92,6 +93,12 @@ async def test_a_bug_of_ours_ends_the_call_too(monkeypatch: pytest.MonkeyPatch) 
         assert node.engine.counters.rounds_failed >= 1
 
 
+async def test_a_fetch_that_goes_silent_is_given_up() -> None:
+    async with Liar(comparison=[compared()], fetch=[HANG]) as liar, joined(liar) as node:
+        await liar.asked("fetch", times=2)
+        assert node.engine.counters.rounds_failed >= 1
+
+
 class Liar:
     """A peer that answers pulls with what it is told to, and takes every push."""
 
@@ -113,6 +120,8 @@ class Liar:
             self.counts[what] += 1
             self._changed.notify_all()
         for answer in self.answers[what]:
+            if answer == HANG:
+                await asyncio.Event().wait()
             yield answer
 
     async def __aenter__(self) -> Liar:
@@ -147,6 +156,7 @@ def joined(liar: Liar) -> Node:
             client_listen="127.0.0.1:0",
             join=(liar.address,),
             gossip_interval=0.05,
+            exchange_timeout=0.5,
             leave_timeout=0,
         )
     )

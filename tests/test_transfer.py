@@ -9,7 +9,7 @@ from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.records import Kind
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Delta, Digest
-from gossip_grpc.core.transfer import InboundDelta, check_clocks
+from gossip_grpc.core.transfer import InboundDelta, check_records
 from gossip_grpc.errors import Reason, RemoteError
 from tests.samples import A, B, C, register
 
@@ -124,4 +124,15 @@ def test_a_poisonous_chunk_is_refused_whole(clock: int, synced: bool, superseded
 
 
 def test_no_records_have_no_poison() -> None:
-    check_clocks(Store(A), [], synced=True)
+    check_records(Store(A), [], synced=True)
+
+
+def test_nobody_may_tell_us_of_our_own_writes_that_we_have_not_made() -> None:
+    here = Store(A)
+    mine = here.write(Kind.REGISTER, "k", "1", 0.0)
+    check_records(here, [mine], synced=True)
+    with pytest.raises(RemoteError, match="has not made"):
+        check_records(here, [register("x", "1", A, 2)], synced=True)
+    with pytest.raises(RemoteError, match="has not made") as caught:
+        InboundDelta(here, Delta(Digest(), Digest(Coverage({A: 2}))))
+    assert caught.value.field == "delta.header.snapshot"

@@ -17,7 +17,7 @@ from gossip_grpc.core.limits import MAX_WIRE_KEY_BYTES
 from gossip_grpc.core.records import Kind, Member, Origin, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Delta, Digest, layers
-from gossip_grpc.core.transfer import check_clocks
+from gossip_grpc.core.transfer import check_records
 from gossip_grpc.errors import LocalError, Reason, RemoteError
 from gossip_grpc.gen.gossip.v1 import common_pb2, peer_pb2
 from tests import samples
@@ -417,7 +417,7 @@ def test_a_clock_above_2_to_the_62_passes_the_codec_and_is_refused_with_its_mess
     message = spoil(assign("registers", "clock", MAX_CLOCK + 1))
     chunk = wire.decode_delta(message)
     with pytest.raises(RemoteError, match=r"above 2\^62"):
-        check_clocks(Store(B), chunk.records, synced=False)
+        check_records(Store(B), chunk.records, synced=False)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6))

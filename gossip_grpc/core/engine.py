@@ -37,7 +37,7 @@ from gossip_grpc.core.rumor import Rumors
 from gossip_grpc.core.selection import SelectorKind, make_selector, revive
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, Digest, Strategy, compare
-from gossip_grpc.core.transfer import InboundDelta, check_clocks
+from gossip_grpc.core.transfer import InboundDelta, check_records
 from gossip_grpc.errors import LimitError, LocalError, NotReadyError, Reason, RemoteError
 
 JITTER = 0.2
@@ -268,7 +268,7 @@ class Engine:
             RemoteError: a clock is poisonous; nothing was merged.
         """
         self._heard(sender, address)
-        check_clocks(self.store, records, synced=self._synced)
+        check_records(self.store, records, synced=self._synced)
         fresh = self.store.merge(records, now)
         self._merged(records, fresh)
         self._spread(fresh, sender.node_id)

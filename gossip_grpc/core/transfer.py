@@ -13,14 +13,21 @@ from gossip_grpc.core.sync import Delta
 from gossip_grpc.errors import Reason, RemoteError
 
 
-def check_clocks(store: Store, records: list[Record], *, synced: bool) -> None:
-    """Refuse records of which one has a poisonous clock (see clock.py).
+def check_records(store: Store, records: list[Record], *, synced: bool) -> None:
+    """Refuse records of which one has a poisonous clock (see clock.py) or is a write of ours that we have not made.
 
     Raises:
         RemoteError: nothing was merged.
+
+    Nor may anybody tell us of writes of this node in this life that it has not made: the next would be one of them.
     """
-    if records:
-        store.clock.check(max([record.clock for record in records]), synced=synced)
+    if not records:
+        return
+    store.clock.check(max([record.clock for record in records]), synced=synced)
+    own = store.origin
+    written = store.coverage.sequence(own)
+    if any(record.sequence > written and record.origin == own for record in records):
+        raise _not_ours("a record")
 
 
 class InboundDelta:
@@ -34,6 +41,8 @@ class InboundDelta:
                 reason=Reason.BROKEN_TRANSFER,
                 field="delta.header.base",
             )
+        if header.snapshot.coverage.highest(store.origin) > store.coverage.sequence(store.origin):
+            raise _not_ours("delta.header.snapshot", "delta.header.snapshot")
         self.header = header
         self.merged = 0
         self.ignored = 0
@@ -53,7 +62,7 @@ class InboundDelta:
         Raises:
             RemoteError: the chunk holds a poisonous clock; nothing of it was merged.
         """
-        check_clocks(self._store, records, synced=synced)
+        check_records(self._store, records, synced=synced)
         if self._received is not None and not superseded:
             for record in records:
                 self._received.add(record.origin, record.sequence)
@@ -68,3 +77,7 @@ class InboundDelta:
     def complete(self) -> None:
         """End the delta after its last chunk: our coverage takes the maximum with the sender's."""
         self.dropped = self._store.complete(self.header, self._received)
+
+
+def _not_ours(what: str, field: str = "") -> RemoteError:
+    return RemoteError(f"{what} claims writes of this node that it has not made", field=field)

@@ -101,7 +101,9 @@ class Member(google.protobuf.message.Message):
     status: global___MemberStatus.ValueType
     """What it is to the node asked."""
     reachable: builtins.bool
-    """Whether the node asked could exchange with it at the last attempt. Always true for the node asked itself."""
+    """Whether the node asked takes it for reachable: false after two calls in a row that it did not answer, until it
+    is reached again or calls itself. Always true for the node asked itself.
+    """
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Its tags."""

@@ -238,7 +238,7 @@ class RegisterRecord(google.protobuf.message.Message):
     clock: builtins.int
     """Lamport clock, from 1 to 2^62."""
     key: builtins.str
-    """The key, 1 to 512 bytes."""
+    """The key, 1 to 4,096 characters."""
     text: builtins.str
     """A text value."""
     data: builtins.bytes
@@ -281,7 +281,7 @@ class CounterShareRecord(google.protobuf.message.Message):
     clock: builtins.int
     """Lamport clock, from 1 to 2^62."""
     key: builtins.str
-    """The key, 1 to 512 bytes."""
+    """The key, 1 to 4,096 characters."""
     added: builtins.int
     """Sum of all its additions."""
     subtracted: builtins.int
@@ -320,7 +320,7 @@ class CounterResetRecord(google.protobuf.message.Message):
     clock: builtins.int
     """Lamport clock, from 1 to 2^62."""
     key: builtins.str
-    """The key, 1 to 512 bytes."""
+    """The key, 1 to 4,096 characters."""
     share_origin: builtins.int
     """Index of the share's origin in the delta's table."""
     added: builtins.int
@@ -363,7 +363,7 @@ class SetElementRecord(google.protobuf.message.Message):
     clock: builtins.int
     """Lamport clock, from 1 to 2^62."""
     key: builtins.str
-    """The key of the set, 1 to 512 bytes."""
+    """The key of the set, 1 to 4,096 characters."""
     text: builtins.str
     """A text element."""
     data: builtins.bytes
