@@ -1374,3 +1374,26 @@ def test_a_node_says_of_itself_what_it_was_told() -> None:
     told = Member(77, "a:1", "a:2", "zone", {"k": "v"}, "1.2.3")
     engine = Engine(A, told, Settings(), random.Random(1), 0.0)
     assert member_of(engine.store.members()["a"]) == told._replace(incarnation=1)
+
+
+# Restoring
+
+
+def test_a_node_that_kept_its_store_goes_on_where_it_stopped_and_announces_nothing_it_had_said() -> None:
+    cluster = grown(3)
+    cluster.act("n1", put("x", "1"))
+    assert cluster.run(10.0, cluster.agreed)
+    old = cluster.engines["n1"]
+    own = old.membership.own()
+    assert own is not None
+
+    def restored(member: Member) -> Engine:
+        return Engine(old.store.origin, member, Settings(), random.Random(1), 0.0, old.store)
+
+    again = restored(own)
+    assert again.store.register("x") is not None
+    assert again.effects() == []
+    assert again.put("y", "2", 0.0).sequence == 3
+    moved = restored(own._replace(peer_address="elsewhere:1")).membership.own()
+    assert moved is not None
+    assert (moved.peer_address, moved.incarnation) == ("elsewhere:1", own.incarnation + 1)

@@ -101,10 +101,19 @@ class Engine:
         settings: the knobs.
         rng: the only source of randomness.
         now: seconds on the steady clock that all inputs use.
+        store: what a former run of the same origin kept; without it the node starts empty.
     """
 
-    def __init__(self, origin: Origin, member: Member, settings: Settings, rng: random.Random, now: float) -> None:
-        self.store = Store(origin)
+    def __init__(
+        self,
+        origin: Origin,
+        member: Member,
+        settings: Settings,
+        rng: random.Random,
+        now: float,
+        store: Store | None = None,
+    ) -> None:
+        self.store = store or Store(origin)
         self.settings = settings
         self.counters = Counters()
         self.membership = Membership(self.store, member.peer_address)
@@ -128,7 +137,8 @@ class Engine:
         self._synced = False
         self._next_round = now if settings.has_seeds else now + self._rng.random() * settings.gossip_interval
         self._leave_record: Record | None = None
-        self._announce(member, now)
+        if self.membership.own() != member._replace(incarnation=self.membership.incarnation() - 1):
+            self._announce(member, now)
 
     # Time and effects
 
