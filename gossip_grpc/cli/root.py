@@ -17,6 +17,7 @@ COMMANDS = {
     "members": ("gossip_grpc.cli.cluster:members", "List the members of the cluster."),
     "status": ("gossip_grpc.cli.cluster:status", "Show what the node is and how it does."),
     "leave": ("gossip_grpc.cli.cluster:leave", "Make the node leave its cluster and stop."),
+    "simulate": ("gossip_grpc.cli.simulate:simulate", "Watch gossip spread, without a cluster."),
     "config": ("gossip_grpc.cli.config:config", "Check and print a node's configuration."),
     "completion": ("gossip_grpc.cli.completion:completion", "Print a script that completes commands in your shell."),
 }
