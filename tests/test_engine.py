@@ -1150,7 +1150,7 @@ def test_superseded_chunks_of_a_pushed_delta_are_kept_aside() -> None:
     push_chunk(engine, HEADER, 0, PARTS[0])
     push_chunk(engine, None, 1, PARTS[1], superseded=True, complete=True)
     assert engine.store.register("k6") is None
-    assert engine.store.superseded == 1
+    assert engine.store.guarded == 1
 
 
 def test_the_last_chunk_compares_if_asked_to() -> None:
@@ -1332,6 +1332,7 @@ def full_engine(room: int) -> Engine:
 
 NEW_RECORDS: dict[str, Verb] = {
     "put": put("new", "1"),
+    "put over a tombstone": put("gone", "back"),
     "add": add("new", 1),
     "add to another's": add("m", 1),
     "reset": lambda engine, now: engine.reset("n", now),
@@ -1354,7 +1355,6 @@ def test_a_write_that_takes_room_is_refused_at_the_limit(verb: str) -> None:
 def test_a_write_that_takes_no_room_is_taken_at_the_limit() -> None:
     engine = full_engine(room=0)
     engine.put("x", "2", 2.0)
-    engine.put("gone", "back", 2.0)
     engine.add("n", 1, 2.0)
     engine.set_add("s", ["e"], 2.0)
     engine.set_remove("s", ["e", "theirs"], 2.0)

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip_grpc.core.coverage import Coverage
-from gossip_grpc.core.records import Kind, Member, Origin, Record, fingerprint
+from gossip_grpc.core.records import Dot, Kind, Member, Origin, Record, fingerprint
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, Digest
 from gossip_grpc.core.transfer import InboundDelta
 from tests import samples
-from tests.samples import A, B, C, addition, member, register, removal, reset, share
+from tests.samples import A, B, C, D, addition, member, register, removal, reset, share
 
 DAY = 86_400.0
 
@@ -58,6 +58,11 @@ def pull(here: Store, there: Store, now: float = 0.0, *, repair: bool = False) -
     return delta
 
 
+def graves(store: Store) -> list[Record]:
+    """The superseded tombstones kept."""
+    return [record for record in store.delta(Digest()).superseded if record.is_tombstone]
+
+
 def value(store: Store, key: str) -> object:
     record = store.register(key)
     return None if record is None else record.content
@@ -68,7 +73,7 @@ def check(store: Store) -> None:
     user = [record for record in store.records() if record.kind is not Kind.MEMBER]
     live = [record for record in user if not record.is_tombstone]
     assert store.live == len(live)
-    assert store.tombstones == len(user) - len(live)
+    assert store.tombstones == len(user) - len(live) + len(graves(store))
     assert store.fingerprint == sum(map(fingerprint, live)) % 2**64
     assert list(store.keys()) == sorted(str(r.slot) for r in live if r.kind is Kind.REGISTER)
 
@@ -117,7 +122,7 @@ def test_what_changes_nothing_gives_no_new_version() -> None:
     store.merge([record], 0.0)
     version = store.version
     store.merge([record], 0.0)
-    store.merge_superseded([record])
+    store.merge_superseded([record], 0.0)
     store.learn_context({A: 5})
     store.forget(Kind.REGISTER, "nothing")
     assert store.purge(DAY, DAY) == 0
@@ -313,7 +318,7 @@ def test_merging_any_kind_moves_the_clock() -> None:
 
 def test_a_superseded_record_moves_the_clock_too() -> None:
     store = Store(A)
-    store.merge_superseded([register("x", "1", B, 7)])
+    store.merge_superseded([register("x", "1", B, 7)], 0.0)
     assert put(store, "y", "1").clock == 8
 
 
@@ -386,7 +391,7 @@ def test_a_repair_that_covers_a_new_dot_gives_a_new_version_although_the_record_
 def test_a_repair_passes_by_the_guards() -> None:
     store = Store(A)
     guard, guarded = register("x", None, B, 1, clock=5), register("x", "v", C, 1, clock=3)
-    store.merge_superseded([guard])
+    store.merge_superseded([guard], 0.0)
     store.merge([guarded], 0.0, repair=True)
     assert value(store, "x") == "v"
 
@@ -543,7 +548,9 @@ def test_a_value_written_over_a_tombstone_is_not_purged() -> None:
     store = Store(A)
     put(store, "x", None)
     put(store, "x", "again")
-    assert store.purge(DAY, DAY) == 0
+    assert store.tombstones == 1
+    assert store.purge(DAY, DAY) == 1
+    assert (store.tombstones, store.floor) == (0, {A: 1})
     assert value(store, "x") == "again"
 
 
@@ -625,10 +632,10 @@ def test_a_superseded_record_of_another_origin_is_kept_until_it_is_settled() -> 
     store = Store(A)
     store.merge([register("x", "1", B, 1, clock=1)], 0.0)
     put(store, "x", "2")
-    assert store.superseded == 1
+    assert store.guarded == 1
     store.learn_context({B: 1})
     store.purge(0.0, DAY)
-    assert store.superseded == 0
+    assert store.guarded == 0
 
 
 def test_what_need_not_be_kept_aside() -> None:
@@ -636,7 +643,7 @@ def test_what_need_not_be_kept_aside() -> None:
         store = Store(A)
         store.learn_context(context)
         store.merge([old, new], 0.0)
-        return store.superseded
+        return store.guarded
 
     old, new = register("x", "1", B, 1, clock=1), register("x", "2", C, 1, clock=2)
     assert superseded(old, new, {}) == 1
@@ -650,7 +657,7 @@ def test_what_need_not_be_kept_aside() -> None:
 def test_a_superseded_record_guards_its_slot_against_what_it_supersedes() -> None:
     store = Store(A)
     tombstone = register("x", None, B, 1, clock=5)
-    store.merge_superseded([tombstone])
+    store.merge_superseded([tombstone], 0.0)
     dead = register("x", "dead", C, 1, clock=3)
     assert store.merge([dead], 0.0) == [dead]
     assert value(store, "x") is None
@@ -660,7 +667,7 @@ def test_a_superseded_record_guards_its_slot_against_what_it_supersedes() -> Non
 
 def test_a_guard_is_of_its_own_slot_only() -> None:
     store = Store(A)
-    store.merge_superseded([register("x", None, B, 1, clock=5)])
+    store.merge_superseded([register("x", None, B, 1, clock=5)], 0.0)
     store.merge([register("y", "1", C, 1, clock=3)], 0.0)
     assert value(store, "y") == "1"
 
@@ -668,10 +675,10 @@ def test_a_guard_is_of_its_own_slot_only() -> None:
 def test_of_one_origin_the_latest_superseded_record_of_a_slot_is_kept() -> None:
     store = Store(A)
     later, earlier = register("x", "2", B, 2, clock=2), register("x", "1", B, 1, clock=1)
-    store.merge_superseded([later, earlier])
+    store.merge_superseded([later, earlier], 0.0)
     assert store.delta(Digest()).superseded == [later]
     store = Store(A)
-    store.merge_superseded([earlier, later])
+    store.merge_superseded([earlier, later], 0.0)
     assert store.delta(Digest()).superseded == [later]
 
 
@@ -679,7 +686,7 @@ def test_a_superseded_record_takes_out_what_it_wins_over_and_keeps_it_aside() ->
     store = Store(A)
     old, new = register("x", "1", B, 1, clock=1), register("x", "2", C, 1, clock=2)
     store.merge([old], 0.0)
-    assert store.merge_superseded([new]) == [new]
+    assert store.merge_superseded([new], 0.0) == [new]
     assert store.get(Kind.REGISTER, "x") is None
     assert sorted(record.dot for record in store.delta(Digest()).superseded) == [old.dot, new.dot]
     check(store)
@@ -688,7 +695,7 @@ def test_a_superseded_record_takes_out_what_it_wins_over_and_keeps_it_aside() ->
 def test_a_superseded_record_that_loses_leaves_the_slot_alone() -> None:
     store = Store(A)
     store.merge([register("x", "2", C, 1, clock=2)], 0.0)
-    store.merge_superseded([register("x", "1", B, 1, clock=1)])
+    store.merge_superseded([register("x", "1", B, 1, clock=1)], 0.0)
     assert value(store, "x") == "2"
     assert store.coverage.covers(B, 1)
 
@@ -701,7 +708,7 @@ def test_superseded_records_travel_in_deltas_to_those_who_lack_them() -> None:
     delta = pull(peer, store)
     assert (delta.superseded, [record.content for record in delta.records]) == ([lost], ["2"])
     assert value(peer, "x") == "2"
-    assert peer.superseded == 1
+    assert peer.guarded == 1
     assert store.delta(peer.digest()).superseded == []
 
 
@@ -711,3 +718,104 @@ def test_settled_records_travel_no_more() -> None:
     put(store, "x", "2")
     store.learn_context({B: 1})
     assert [record.origin for record in store.delta(Digest()).superseded] == [C]
+
+
+# Superseded tombstones, kept until they are purged
+
+
+def test_a_superseded_tombstone_is_kept_until_it_is_old_and_settled_and_raises_the_floor() -> None:
+    store = Store(A)
+    store.merge([register("x", None, B, 1, clock=1)], 0.0)
+    put(store, "x", "again", now=1.0)
+    assert [record.dot for record in graves(store)] == [Dot(B, 1)]
+    assert store.purge(DAY, DAY) == 0
+    assert store.purge_blocked == 1
+    store.learn_context({B: 1})
+    assert store.purge(DAY - 1, DAY) == 0
+    assert store.purge(DAY, DAY) == 1
+    assert (graves(store), store.tombstones, store.floor, value(store, "x")) == ([], 0, {B: 1}, "again")
+
+
+def test_a_deletion_reaches_who_purged_a_later_one_and_saw_the_deleted_value_only_then() -> None:
+    # B deletes what it has seen. C, which has seen neither, deletes later; D holds C's tombstone alone and purges it.
+    a, b, c, d = Store(A), Store(B), Store(C), Store(D)
+    old = put(a, "x", "old")
+    pull(b, a)
+    put(b, "x", None)
+    for _ in range(5):
+        put(c, "y", "1")  # C's clock runs ahead
+    later = put(c, "x", None)
+    pull(d, c, now=0.0)
+    assert d.purge(DAY, DAY) == 1
+    d.merge([old], DAY)
+    assert value(d, "x") == "old", "it cannot know better yet"
+    b.merge([later], DAY)
+    assert value(b, "x") is None
+    pull(d, b, now=DAY)
+    assert value(d, "x") is None, "B's own deletion came along, though it is superseded there"
+
+
+def test_of_one_origin_the_latest_tombstone_of_a_slot_is_kept() -> None:
+    first, second = register("x", None, B, 1, clock=1), register("x", None, B, 2, clock=2)
+    for order in ([first, second], [second, first]):
+        store = Store(A)
+        store.merge_superseded(order, 0.0)
+        assert graves(store) == [second]
+        assert store.tombstones == 1
+    store = Store(A)
+    store.merge([second, first], 0.0)
+    assert (graves(store), store.tombstones) == ([], 1)
+
+
+def test_a_later_value_of_its_origin_does_not_stand_for_a_tombstone() -> None:
+    store = Store(A)
+    store.merge([register("x", None, B, 1, clock=1), register("x", "2", B, 2, clock=2)], 0.0)
+    assert [record.dot for record in graves(store)] == [Dot(B, 1)]
+
+
+def test_a_superseded_tombstone_guards_its_slot() -> None:
+    store = Store(A)
+    store.merge([register("x", None, B, 1, clock=5)], 0.0)
+    put(store, "x", "1")
+    store.forget(Kind.REGISTER, "x")
+    store.merge([register("x", "dead", C, 1, clock=3)], 0.0)
+    assert value(store, "x") is None
+
+
+def test_superseded_tombstones_travel_in_order_to_those_who_lack_them() -> None:
+    store, peer = Store(A), Store(D)
+    store.merge([register(key, None, B, n, clock=n) for n, key in ((3, "z"), (1, "x"), (2, "y"))], 0.0)
+    for key in "xyz":
+        put(store, key, "again")
+    assert [record.sequence for record in store.delta(Digest(Coverage({B: 1}))).superseded] == [2, 3]
+    pull(peer, store, now=7.0)
+    assert graves(peer) == graves(store)
+    peer.learn_context({B: 3})
+    assert peer.purge(7.0 + DAY - 1, DAY) == 0, "kept here from its arrival here"
+    assert peer.purge(7.0 + DAY, DAY) == 3
+
+
+def test_a_repair_digs_a_tombstone_out_and_keeps_its_age() -> None:
+    store = Store(A)
+    tombstone = register("x", None, B, 1, clock=1)
+    store.merge([tombstone], 0.0)
+    put(store, "x", "1", now=1.0)
+    store.forget(Kind.REGISTER, "x")
+    store.merge([register("x", None, B, 1, clock=1)], 2.0, repair=True)
+    assert store.get(Kind.REGISTER, "x") is tombstone
+    assert graves(store) == []
+    assert store.merge([register("x", None, B, 1, clock=1)], 3.0, repair=True) == []
+    store.learn_context({B: 1})
+    assert store.purge(DAY, DAY) == 1
+    assert store.get(Kind.REGISTER, "x") is None
+    check(store)
+
+
+def test_many_graves_that_are_gone_are_not_looked_at_again() -> None:
+    store = Store(A)
+    for n in range(200):
+        put(store, f"k{n}", None, now=float(n))
+        put(store, f"k{n}", "again", now=float(n))
+    assert store.purge(DAY + 150, DAY) == 151
+    assert len(graves(store)) == 49
+    assert len(store._grave_logs[A].entries) < 120

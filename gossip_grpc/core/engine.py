@@ -173,7 +173,7 @@ class Engine:
     def put(self, key: str, value: Value, now: float) -> Record:
         """Write a register."""
         self._check_writable()
-        if self.store.get(Kind.REGISTER, key) is None:
+        if self.store.register(key) is None:  # a tombstone is kept beside what is written over it
             self._check_room(1)
         return self._write(Kind.REGISTER, key, value, now)
 
@@ -221,7 +221,8 @@ class Engine:
         self._check_writable()
         own = self.store.origin
         slots = [(key, element, own) for element in dict.fromkeys(elements)]
-        self._check_room(sum(self.store.get(Kind.SET_ELEMENT, slot) is None for slot in slots))
+        held = [self.store.get(Kind.SET_ELEMENT, slot) for slot in slots]
+        self._check_room(sum(record is None or record.is_tombstone for record in held))
         return [
             self._write(Kind.SET_ELEMENT, slot, (self.store.coverage.sequence(own) + 1, False), now) for slot in slots
         ]

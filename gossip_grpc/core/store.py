@@ -13,9 +13,14 @@ had seen; purge there, sync with a node cut off since before the deletion, and t
 
 A store knows what is settled by its *causal context*, origin -> sequence: it covers all that the origin covered when
 it wrote that sequence. The context is learned from peers whose coverage ours includes: theirs, and their own last
-write. A tombstone is purged once it is old and settled. A record that is superseded before it is settled is kept
-aside: it guards its slot against what it supersedes itself, whatever becomes of the slot, and travels in deltas,
-marked as superseded so that nobody takes it for the slot's content.
+write. A tombstone is purged once it is old and settled. What is superseded before that is kept aside: it guards its
+slot against what it supersedes itself, whatever becomes of the slot, and travels in deltas, marked as superseded so
+that nobody takes it for the slot's content. There are two sorts of it:
+
+- *Guards*, writes that are superseded before they are settled. Let go once they are.
+- *Graves*, tombstones that are superseded. Who learned of such a deletion by its dot alone could show what it deleted:
+  a node that purged a later tombstone of the slot takes an older write, which it sees only then, as new. So a
+  superseded tombstone is kept until it would be purged, and the floor covers it as any other.
 
 Purging raises the *GC floor* (origin -> highest sequence purged). A peer whose coverage is below it may hold what was
 deleted and gets a full delta; at its end it drops what the sender covers but does not hold.
@@ -24,14 +29,14 @@ deleted and gets a full delta; at its end it drops what the sender covers but do
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from operator import attrgetter
 from typing import Any
 
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.keys import SortedKeys
-from gossip_grpc.core.records import USER_KINDS, Kind, Member, Origin, Record, Value, fingerprint, wins
+from gossip_grpc.core.records import USER_KINDS, Dot, Kind, Member, Origin, Record, Value, fingerprint, wins
 from gossip_grpc.core.sync import Delta, Digest
 
 _MODULUS = 2**64
@@ -44,7 +49,7 @@ _sequence = attrgetter("sequence")
 
 
 class _Log:
-    """The user records of one origin by sequence, superseded ones among them until the next compaction."""
+    """The user records of one origin by sequence, those that are gone among them until the next compaction."""
 
     __slots__ = ("entries", "live", "sorted")
 
@@ -52,6 +57,32 @@ class _Log:
         self.entries: list[Record] = []
         self.live = 0
         self.sorted = True
+
+    def add(self, record: Record) -> None:
+        """Append a record, in whatever order they come."""
+        if self.entries and self.entries[-1].sequence > record.sequence:
+            self.sorted = False
+        self.entries.append(record)
+        self.live += 1
+
+    def discard(self, held: Callable[[Record], bool]) -> None:
+        """Note that a record is gone; `held` tells which are not."""
+        self.live -= 1
+        stale = len(self.entries) - self.live
+        if stale > _SPARSE and stale > self.live:
+            self.entries = [entry for entry in self.entries if held(entry)]
+
+    def missing(self, origin: Origin, coverage: Coverage, held: Callable[[Record], bool]) -> list[Record]:
+        """The records held that a coverage lacks, in order."""
+        if not self.sorted:
+            self.entries.sort(key=_sequence)
+            self.sorted = True
+        entries = self.entries[bisect_right(self.entries, coverage.sequence(origin), key=_sequence) :]
+        if self.live < len(self.entries):
+            entries = [record for record in entries if held(record)]
+        if coverage.above(origin):
+            entries = [record for record in entries if not coverage.covers(origin, record.sequence)]
+        return entries
 
 
 class Store:
@@ -78,8 +109,10 @@ class Store:
         self._context: dict[Origin, int] = {}
         self._slots: dict[Kind, dict[Hashable, Record]] = {kind: {} for kind in Kind}
         self._logs: dict[Origin, _Log] = {}
-        self._tombstones: dict[tuple[Kind, Hashable], float] = {}
-        self._superseded: dict[tuple[Kind, Hashable], dict[Origin, Record]] = {}
+        self._tombstones: dict[Dot, tuple[Record, float]] = {}  # with the time each came, in that order
+        self._guards: dict[tuple[Kind, Hashable], dict[Origin, Record]] = {}
+        self._graves: dict[tuple[Kind, Hashable], dict[Origin, Record]] = {}
+        self._grave_logs: dict[Origin, _Log] = {}
         self._keys = SortedKeys()
         self._counters: dict[str, dict[Origin, None]] = {}
         self._counter_keys = SortedKeys()
@@ -144,13 +177,13 @@ class Store:
 
     @property
     def tombstones(self) -> int:
-        """Number of tombstones kept."""
+        """Number of tombstones kept, superseded ones among them."""
         return len(self._tombstones)
 
     @property
-    def superseded(self) -> int:
-        """Number of slots for which superseded records are kept until they are settled."""
-        return len(self._superseded)
+    def guarded(self) -> int:
+        """Number of slots for which superseded writes are kept until they are settled."""
+        return len(self._guards)
 
     @property
     def context(self) -> dict[Origin, int]:
@@ -194,12 +227,14 @@ class Store:
             self.version += 1
         return fresh
 
-    def merge_superseded(self, records: Iterable[Record]) -> list[Record]:
+    def merge_superseded(self, records: Iterable[Record], now: float) -> list[Record]:
         """Cover records that lost their slots at the sender, after its others; returns those that were new here."""
         fresh = []
         for record in records:
             if self.coverage.add(record.origin, record.sequence):
                 self.clock.witness(record.clock)
+                if record.is_tombstone:
+                    self._tombstones[record.dot] = (record, now)
                 old = self._slots[record.kind].get(record.slot)
                 if old is not None and wins(record, old):
                     self._remove(old)
@@ -246,22 +281,26 @@ class Store:
         record = self._slots[kind].get(slot)
         if record is not None:
             self._remove(record)
+            self._tombstones.pop(record.dot, None)
             self.version += 1
 
     def purge(self, now: float, retention: float) -> int:
         """Purge tombstones held for at least `retention` seconds and within the causal context; returns how many."""
-        context = self.context
         self._settle()
         old = []
-        for name, since in self._tombstones.items():  # in order of arrival
+        for record, since in self._tombstones.values():  # in order of arrival
             if now - since < retention:
                 break
-            old.append(name)
+            old.append(record)
+        context = self.context if old else {}
         purged = 0
-        for kind, slot in old:
-            record = self._slots[kind][slot]
+        for record in old:
             if context.get(record.origin, 0) >= record.sequence:
-                self._remove(record)
+                if self._in_slot(record):
+                    self._remove(record)
+                else:
+                    self._exhume(record)
+                del self._tombstones[record.dot]
                 self.floor[record.origin] = max(self.floor.get(record.origin, 0), record.sequence)
                 purged += 1
         self.purge_blocked = len(old) - purged
@@ -284,30 +323,23 @@ class Store:
             for record in self._slots[Kind.MEMBER].values()
             if not coverage.covers(record.origin, record.sequence)
         ]
-        for origin in sorted(self._logs):
-            if self.coverage.highest(origin) > coverage.sequence(origin):
-                records += self._since(origin, coverage)
+        records += self._missing(self._logs, coverage, self._in_slot)
         self._settle()
         superseded = [
             record
-            for by_origin in self._superseded.values()
+            for by_origin in self._guards.values()
             for record in by_origin.values()
             if not coverage.covers(record.origin, record.sequence)
         ]
+        superseded += self._missing(self._grave_logs, coverage, self._in_grave)
         return Delta(base, self.digest(), full=full, repair=repair, records=records, superseded=superseded)
 
-    def _since(self, origin: Origin, coverage: Coverage) -> list[Record]:
-        log = self._logs[origin]
-        if not log.sorted:
-            log.entries.sort(key=_sequence)
-            log.sorted = True
-        start = bisect_right(log.entries, coverage.sequence(origin), key=_sequence)
-        entries = log.entries[start:]
-        if log.live < len(log.entries):
-            entries = [record for record in entries if self._slots[record.kind].get(record.slot) is record]
-        if coverage.above(origin):
-            entries = [record for record in entries if not coverage.covers(origin, record.sequence)]
-        return entries
+    def _missing(
+        self, logs: dict[Origin, _Log], coverage: Coverage, held: Callable[[Record], bool]
+    ) -> Iterator[Record]:
+        for origin in sorted(logs):
+            if self.coverage.highest(origin) > coverage.sequence(origin):
+                yield from logs[origin].missing(origin, coverage, held)
 
     # Keeping the parts together
 
@@ -318,11 +350,17 @@ class Store:
         """
         slots = self._slots[record.kind]
         old = slots.get(record.slot)
-        if guarded and self._superseded:
-            guards = self._superseded.get((record.kind, record.slot), {})
-            if any(wins(guard, record) for guard in guards.values()):
-                self._keep_aside(record)
+        tombstone = record.is_tombstone
+        if tombstone:
+            held, _ = self._tombstones.setdefault(record.dot, (record, now))
+            if held is old:
                 return False
+            if held is not record:  # in a repair
+                record = held
+                self._exhume(record)
+        if guarded and (self._guards or self._graves) and self._is_guarded(record):
+            self._keep_aside(record)
+            return False
         if old is not None:
             if not wins(record, old):
                 self._keep_aside(record, old)
@@ -335,14 +373,8 @@ class Store:
         log = self._logs.get(record.origin)
         if log is None:
             log = self._logs[record.origin] = _Log()
-        entries = log.entries
-        if entries and entries[-1].sequence > record.sequence:
-            log.sorted = False
-        entries.append(record)
-        log.live += 1
-        if record.is_tombstone:
-            self._tombstones[(record.kind, record.slot)] = now
-        else:
+        log.add(record)
+        if not tombstone:
             self.fingerprint = (self.fingerprint + fingerprint(record)) % _MODULUS
             self.live += 1
             self._index(record)
@@ -353,39 +385,75 @@ class Store:
         del self._slots[record.kind][record.slot]
         if record.kind is _MEMBER:
             return
-        log = self._logs[record.origin]
-        log.live -= 1
-        stale = len(log.entries) - log.live
-        if stale > _SPARSE and stale > log.live:
-            log.entries = [entry for entry in log.entries if self._slots[entry.kind].get(entry.slot) is entry]
-        if record.is_tombstone:
-            del self._tombstones[(record.kind, record.slot)]
-        else:
+        self._logs[record.origin].discard(self._in_slot)
+        if not record.is_tombstone:
             self.fingerprint = (self.fingerprint - fingerprint(record)) % _MODULUS
             self.live -= 1
             self._unindex(record)
 
+    def _in_slot(self, record: Record) -> bool:
+        return self._slots[record.kind].get(record.slot) is record
+
+    def _in_grave(self, record: Record) -> bool:
+        return self._graves.get((record.kind, record.slot), {}).get(record.origin) is record
+
+    def _is_guarded(self, record: Record) -> bool:
+        """Whether something kept aside supersedes the record."""
+        name = (record.kind, record.slot)
+        return any(
+            wins(kept, record) for aside in (self._guards, self._graves) for kept in aside.get(name, {}).values()
+        )
+
     def _keep_aside(self, loser: Record, winner: Record | None = None) -> None:
-        """Keep a superseded record that is not settled, for I2. Counters are never deleted and need none of it."""
-        origin = loser.origin
-        if loser.kind not in (_REGISTER, _SET_ELEMENT) or origin == self.origin:
+        """Keep a superseded record as a guard or a grave, if it must be. Counters are never deleted, and need neither.
+
+        One of an origin is enough for a slot, the last: when it was written, its origin covered all that it covered
+        for those before.
+        """
+        if loser.kind not in (_REGISTER, _SET_ELEMENT):
             return
-        if self._context.get(origin, 0) >= loser.sequence:
+        if loser.is_tombstone:
+            self._bury(loser, winner)
+            return
+        origin = loser.origin
+        if origin == self.origin or self._context.get(origin, 0) >= loser.sequence:
             return
         if winner is not None and winner.origin == origin and winner.sequence >= loser.sequence:
             return
-        kept = self._superseded.setdefault((loser.kind, loser.slot), {})
+        kept = self._guards.setdefault((loser.kind, loser.slot), {})
         if origin not in kept or kept[origin].sequence < loser.sequence:
             kept[origin] = loser
 
+    def _bury(self, loser: Record, winner: Record | None) -> None:
+        """Keep a superseded tombstone, unless its origin has made a later one of the slot."""
+        origin, name = loser.origin, (loser.kind, loser.slot)
+        other = self._graves.get(name, {}).get(origin)
+        later = [kept for kept in (other, winner) if kept is not None and kept.origin == origin and kept.is_tombstone]
+        if any(kept.sequence > loser.sequence for kept in later):
+            self._tombstones.pop(loser.dot, None)
+            return
+        if other is not None:
+            self._exhume(other)
+            self._tombstones.pop(other.dot, None)
+        self._graves.setdefault(name, {})[origin] = loser
+        self._grave_logs.setdefault(origin, _Log()).add(loser)
+
+    def _exhume(self, record: Record) -> None:
+        """Let go of a grave."""
+        name = (record.kind, record.slot)
+        del self._graves[name][record.origin]
+        if not self._graves[name]:
+            del self._graves[name]
+        self._grave_logs[record.origin].discard(self._in_grave)
+
     def _settle(self) -> None:
-        """Let go of superseded records that are settled by now."""
-        for name, kept in list(self._superseded.items()):
+        """Let go of guards that are settled by now."""
+        for name, kept in list(self._guards.items()):
             for origin, record in list(kept.items()):
                 if self._context.get(origin, 0) >= record.sequence:
                     del kept[origin]
             if not kept:
-                del self._superseded[name]
+                del self._guards[name]
 
     def _index(self, record: Record) -> None:
         slot: Any = record.slot

@@ -67,7 +67,7 @@ class InboundDelta:
             for record in records:
                 self._received.add(record.origin, record.sequence)
         if superseded:
-            fresh = self._store.merge_superseded(records)
+            fresh = self._store.merge_superseded(records, now)
         else:
             fresh = self._store.merge(records, now, repair=self.header.repair)
         self.merged += len(fresh)

@@ -283,7 +283,7 @@ class ClusterServiceGetStatusResponse(google.protobuf.message.Message):
     records: builtins.int
     """Live user records: register values, counter shares and resets, set elements."""
     tombstones: builtins.int
-    """Tombstones kept: deleted registers and removed set elements."""
+    """Tombstones kept: deleted registers and removed set elements, those superseded since among them."""
     uptime_seconds: builtins.float
     """Seconds since the node started."""
     version: builtins.str
