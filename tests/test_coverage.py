@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_64_intdigest
 
+from gossip_grpc.core import coverage as module
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.records import Dot, Origin
 
@@ -36,6 +39,14 @@ spans = st.builds(
     st.booleans(),
 )
 histories = st.lists(spans, max_size=30)
+
+
+def extend(coverage: Coverage, span: Span) -> None:
+    if span.as_range:
+        coverage.add_range(span.origin, span.first, span.last)
+    else:
+        for sequence in range(span.first, span.last + 1):
+            coverage.add(span.origin, sequence)
 
 
 def build(history: list[Span]) -> tuple[Coverage, set[Dot]]:
@@ -108,13 +119,47 @@ def test_equality_and_hash_are_of_the_dots_not_of_their_history(one: list[Span],
     assert Coverage.of(sorted(dots, reverse=True)).hash() == first.hash()
 
 
+class Step(NamedTuple):
+    """Something that is done to a coverage whose hash has been asked for, or not."""
+
+    do: str
+    span: Span
+    asked: bool
+
+
+steps = st.lists(st.builds(Step, st.sampled_from(["span", "merge", "copy"]), spans, st.booleans()), max_size=20)
+
+
+@given(steps)
+def test_a_hash_that_was_kept_is_the_hash_made_from_scratch(history: list[Step]) -> None:
+    coverage = Coverage()
+    copies = []
+    for do, span, asked in history:
+        if asked:
+            coverage.hash()
+        if do == "span":
+            extend(coverage, span)
+        elif do == "merge":
+            other, _ = build([span, span._replace(first=span.first + 7, last=span.last + 7)])
+            other.hash()
+            coverage.merge(other)
+        else:
+            copies.append(coverage)
+            coverage = coverage.copy()
+    for each in [coverage, *copies]:
+        assert each.hash() == Coverage.of(each.dots()).hash()
+        assert each.copy().hash() == each.hash()
+
+
 @given(histories, origins, sequences)
 def test_a_copy_is_independent(history: list[Span], origin: Origin, sequence: int) -> None:
     coverage, dots = build(history)
+    before = coverage.hash()
     copy = coverage.copy()
     copy.add(origin, sequence)
     copy.add_range(origin, sequence, sequence + 20)
     assert set(coverage.dots()) == dots
+    assert coverage.hash() == before
 
 
 def test_a_filled_hole_folds_the_range_above_it_into_the_sequence() -> None:
@@ -141,9 +186,21 @@ def test_nothing_is_covered_of_an_unknown_origin() -> None:
     assert not coverage.covers(A, 1)
 
 
+def test_a_kept_hash_costs_what_has_changed_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    coverage = Coverage({Origin(f"n{number}", 1): 5 for number in range(1000)})
+    coverage.hash()
+    parts = Mock(side_effect=xxh3_64_intdigest)
+    monkeypatch.setattr(module, "xxh3_64_intdigest", parts)
+    coverage.add(Origin("n7", 1), 6)
+    coverage.add(Origin("n7", 1), 7)
+    coverage.hash()
+    coverage.hash()
+    assert parts.call_count == 2
+
+
 def test_hash_is_the_same_on_every_machine() -> None:
-    assert f"{Coverage().hash():016x}" == "2d06800538d394c2"
-    assert f"{Coverage.of([(A, 1), (A, 3), (C, 2)]).hash():016x}" == "f68cada0a6c31e80"
+    assert f"{Coverage().hash():016x}" == "0000000000000000"
+    assert f"{Coverage.of([(A, 1), (A, 3), (C, 2)]).hash():016x}" == "523f1c809b1e6351"
 
 
 def test_hash_tells_names_apart_that_run_into_the_generation() -> None:

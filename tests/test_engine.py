@@ -814,6 +814,19 @@ def synced_engine() -> Engine:
     return engine
 
 
+def test_nodes_that_hash_their_digests_otherwise_compare_digests_and_leave_it_at_that() -> None:
+    engine = synced_engine()
+    before = engine.counters.backstop_heals
+    call = round_of(engine, 4.0)
+    assert isinstance(call.request, PullRequest)
+    theirs = engine.on_pull(B, "b:1", PullRequest(digest_hash=(call.request.digest_hash or 0) + 1))
+    assert theirs.digest == engine.store.digest()
+    engine.on_pull_reply(call, B, "b:1", theirs, 4.0)
+    assert calls(engine) == []
+    assert engine.last_round == (4.0, "b")
+    assert (engine.counters.backstop_heals, engine.counters.rounds_failed) == (before, 0)
+
+
 def test_a_failed_push_goes_to_the_next_on_the_ring_and_to_nobody_behind_the_last() -> None:
     engine = ready_engine()
     first = first_push(engine, "x")

@@ -5,6 +5,10 @@
 
 Writes of one origin are covered without a hole up to its *sequence*; rumors that overtook others leave ranges above
 it, kept sorted, apart from each other and from the sequence. So two coverages of the same dots are equal.
+
+Its hash is the sum of a hash of each origin's part. Once asked for it is kept: what changes an origin takes its part
+out of the sum first (`_touch`), and the next `hash` puts in what has become of it. So it costs what has changed since,
+not what there is.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from xxhash import xxh3_64_intdigest
 
 from gossip_grpc.core.records import Dot, Origin
 
+_MODULUS = 2**64
+
 Ranges = list[tuple[int, int]]
 """Sorted ranges of sequences, both ends included, apart from each other by at least one."""
 
@@ -23,11 +29,13 @@ Ranges = list[tuple[int, int]]
 class Coverage:
     """A set of dots. Empty, or a copy of another one's parts."""
 
-    __slots__ = ("_above", "_vector")
+    __slots__ = ("_above", "_sum", "_touched", "_vector")
 
     def __init__(self, vector: dict[Origin, int] | None = None, above: dict[Origin, Ranges] | None = None) -> None:
         self._vector: dict[Origin, int] = vector if vector is not None else {}
         self._above: dict[Origin, Ranges] = above if above is not None else {}
+        self._sum: int | None = None  # None until the hash is asked for
+        self._touched: set[Origin] = set()  # whose part is not in the sum
 
     @classmethod
     def of(cls, dots: Iterable[Dot | tuple[Origin, int]]) -> Coverage:
@@ -39,7 +47,9 @@ class Coverage:
 
     def copy(self) -> Coverage:
         """An independent copy."""
-        return Coverage(dict(self._vector), {origin: list(ranges) for origin, ranges in self._above.items()})
+        copy = Coverage(dict(self._vector), {origin: list(ranges) for origin, ranges in self._above.items()})
+        copy._sum, copy._touched = self._sum, set(self._touched)
+        return copy
 
     def sequence(self, origin: Origin) -> int:
         """Highest sequence of the origin covered without a hole, 0 for none."""
@@ -73,6 +83,7 @@ class Coverage:
         current = self._vector.get(origin, 0)
         if sequence <= current:
             return False
+        self._touch(origin)
         ranges = self._above.get(origin)
         if ranges is None:
             if sequence == current + 1:
@@ -123,11 +134,12 @@ class Coverage:
 
     def hash(self) -> int:
         """64-bit hash, equal for equal coverages on any machine."""
-        parts = [
-            f"{len(origin.node_id)} {origin.node_id} {origin.generation} {self.sequence(origin)} {self.above(origin)}"
-            for origin in sorted(self.origins())
-        ]
-        return xxh3_64_intdigest("\n".join(parts).encode())
+        stale = self._touched
+        if self._sum is None:
+            self._sum, stale = 0, self.origins()
+        self._sum = (self._sum + sum(map(self._part, stale))) % _MODULUS
+        self._touched = set()
+        return self._sum
 
     def dots(self) -> Iterator[Dot]:
         """Every dot, one by one. For tests and small sets."""
@@ -156,8 +168,23 @@ class Coverage:
         index = bisect_right(ranges, (first, _INFINITY)) - 1
         return index >= 0 and last <= ranges[index][1]
 
+    def _part(self, origin: Origin) -> int:
+        """What one origin adds to the hash; 0 if nothing of it is covered."""
+        sequence, ranges = self._vector.get(origin, 0), self._above.get(origin)
+        if not sequence and not ranges:
+            return 0
+        node_id, generation = origin
+        return xxh3_64_intdigest(f"{len(node_id)} {node_id} {generation} {sequence} {ranges or ''}".encode())
+
+    def _touch(self, origin: Origin) -> None:
+        """Take the origin's part out of the sum, before it changes."""
+        if self._sum is not None and origin not in self._touched:
+            self._touched.add(origin)
+            self._sum -= self._part(origin)
+
     def _store(self, origin: Origin, sequence: int, ranges: Ranges) -> None:
         """Set the origin's sequence and ranges, folding into the sequence the ranges that it reaches."""
+        self._touch(origin)
         kept = 0
         for first, last in ranges:
             if first > sequence + 1:
