@@ -17,14 +17,13 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from gossip_grpc import addresses, wire
+from gossip_grpc import addresses
 from gossip_grpc.channels import Channels
 from gossip_grpc.core.engine import Engine
-from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
-from gossip_grpc.core.sync import Digest, layers
+from gossip_grpc.core.messages import Call, Notice, PushRequest
 from gossip_grpc.errors import ProtocolError
-from gossip_grpc.gen.gossip.v1 import peer_pb2
 from gossip_grpc.logs import get_logger
+from gossip_grpc.peering import Fetch, Peering
 
 FETCH_TIMEOUT = 600.0
 """Seconds that one fetch may take as a whole. One that breaks off resumes where it stopped."""
@@ -67,8 +66,7 @@ class Scheduler:
         ready: Callable[[], None],
     ) -> None:
         self.engine = engine
-        self.sender = wire.encode_sender(cluster, engine.store.origin, address)
-        self._cluster = cluster
+        self.peering = Peering(engine, cluster=cluster, address=address)
         self._seeds = seeds
         self._seed_interval = seed_interval
         self._timeout = timeout
@@ -81,7 +79,6 @@ class Scheduler:
         self._stopped = False
         self._outcome = asyncio.Event()
         self._channels = Channels(engine.counters, timeout)
-        self._transfers = 0
         self._resolved: dict[str, list[str]] = {}
         self._logged: dict[tuple[str, str], float] = {}
         self._log = get_logger(node_id=engine.store.origin.node_id)
@@ -169,12 +166,7 @@ class Scheduler:
         """Make a call and report its outcome to the engine, exactly once."""
         error, answered, foreign = "", False, False
         try:
-            if isinstance(call.request, PushRequest):
-                await self._push(call, call.request)
-            elif call.request.digest is None:
-                await self._compare(call, call.request)
-            else:
-                await self._fetch(call, call.request)
+            await self._exchange(call)
         except grpc.aio.AioRpcError as failure:
             answered = failure.code() not in _SILENT
             error = f"{failure.code().name}: {failure.details()}"
@@ -189,73 +181,28 @@ class Scheduler:
         if error:
             if answered:
                 self.complain("a peer refused, or answered what it must not", call.peer.address, error)
-            # Who lives there now is of another cluster, or another version: the peer meant did not answer.
-            self.engine.on_failure(call, error, self.now(), answered=answered and not foreign)
+            self.peering.failed(call, error, self.now(), answered=answered, foreign=foreign)
         self._outcome.set()
         self.pump()
 
-    async def _push(self, call: Call, request: PushRequest) -> None:
-        chunk_bytes = self.engine.settings.limits.chunk_bytes
-        if request.delta is None:
-            # Rumors of one slot go in messages of their own, for a message holds no slot twice.
-            batches = [chunk for layer in layers(request.records) for chunk in wire.encode_records(layer, chunk_bytes)]
-            messages = iter(batches or [peer_pb2.Delta()])
-            transfer = 0
+    async def _exchange(self, call: Call) -> None:
+        exchange = self.peering.begin(call)
+        address = call.peer.address
+        if isinstance(call.request, PushRequest):
+            while (raw := exchange.request()) is not None:
+                exchange.response(await self._channels.push(address, raw, self.now()), self.now())
         else:
-            messages = wire.encode_delta(request.delta, chunk_bytes)
-            self._transfers += 1
-            transfer = self._transfers
-        reply = PushReply()
-        answer = peer_pb2.PushResponse()
-        for number, delta in enumerate(messages):
-            message = peer_pb2.PushRequest(
-                sender=self.sender, delta=delta, transfer=transfer, chunk=number, digest_hash=request.digest_hash
-            )
-            raw = await self._channels.push(call.peer.address, message.SerializeToString(), self.now())
-            answer = peer_pb2.PushResponse.FromString(raw)
-            reply.fresh += answer.fresh
-        origin, address = wire.decode_sender(answer.sender, self._cluster)
-        reply.agreed = answer.agreed
-        reply.digest = wire.decode_digest(answer.digest) if answer.HasField("digest") else None
-        self.engine.on_push_reply(call, origin, address, reply, self.now())
-
-    async def _compare(self, call: Call, request: PullRequest) -> None:
-        message = peer_pb2.PullRequest(sender=self.sender, digest_hash=request.digest_hash).SerializeToString()
-        async with contextlib.aclosing(
-            self._channels.pull(call.peer.address, message, self.now(), timeout=self._timeout)
-        ) as responses:
-            async for raw in responses:
-                answer = peer_pb2.PullResponse.FromString(raw)
-                origin, address = wire.decode_sender(answer.sender, self._cluster)
-                reply = PullReply(
-                    agreed=answer.agreed,
-                    digest=wire.decode_digest(answer.digest) if answer.HasField("digest") else None,
-                )
-                self.engine.on_pull_reply(call, origin, address, reply, self.now())
-                return
-        raise ProtocolError("the peer answered a comparison with nothing")
-
-    async def _fetch(self, call: Call, request: PullRequest) -> None:
-        digest = wire.encode_digest(request.digest or Digest())
-        message = peer_pb2.PullRequest(sender=self.sender, digest=digest, repair=request.repair).SerializeToString()
-        begun = complete = False
-        async with contextlib.aclosing(
-            self._channels.pull(call.peer.address, message, self.now(), timeout=FETCH_TIMEOUT)
-        ) as responses:
-            async for raw in responses:
-                answer = peer_pb2.PullResponse.FromString(raw)
-                chunk = wire.decode_delta(answer.delta)
-                if chunk.header is not None and not begun:
-                    begun = True
-                    origin, address = wire.decode_sender(answer.sender, self._cluster)
-                    self.engine.begin_delta(call, origin, address, chunk.header, self.now())
-                if not begun:
-                    break
-                self.engine.merge_chunk(call, chunk.records, self.now(), superseded=chunk.superseded)
-                complete = chunk.complete
-        if not complete:
-            raise ProtocolError("the delta broke off before its end; what came was merged")
-        self.engine.end_delta(call, self.now())
+            # A large delta may take long, as long as it does not go silent.
+            timeout = FETCH_TIMEOUT if isinstance(exchange, Fetch) else self._timeout
+            message = exchange.request() or b""
+            async with contextlib.aclosing(
+                self._channels.pull(address, message, self.now(), timeout=timeout)
+            ) as responses:
+                async for raw in responses:
+                    exchange.response(raw, self.now())
+                    if exchange.done:
+                        break
+        exchange.end(self.now())
 
     # Seeds
 

@@ -7,18 +7,16 @@ reading and changing state: a missed deadline cancels the handler at its awaits,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
-
-from google.protobuf.message import Message
 
 from gossip_grpc import __version__, wire
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
 from gossip_grpc.core.membership import Status as MemberState
-from gossip_grpc.core.messages import PullRequest
 from gossip_grpc.core.records import Record, Value, value_order
 from gossip_grpc.core.store import member_of
-from gossip_grpc.errors import LimitError, LocalError, NotFoundError, Reason, RemoteError
+from gossip_grpc.errors import LocalError, NotFoundError, Reason
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
     cluster_pb2_grpc,
@@ -48,72 +46,21 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._serving = 0
 
     async def Push(self, request: peer_pb2.PushRequest, context: Any) -> peer_pb2.PushResponse:
-        node = self._node
-        _check_message(request)
-        sender, address = wire.decode_sender(request.sender, node.config.cluster)
-        chunk = wire.decode_delta(request.delta)
-        digest_hash = request.digest_hash if request.HasField("digest_hash") else None
-        now = node.scheduler.now()
-        if request.transfer:
-            reply = node.engine.on_push_chunk(
-                sender,
-                address,
-                transfer=request.transfer,
-                chunk=request.chunk,
-                header=chunk.header,
-                records=chunk.records,
-                superseded=chunk.superseded,
-                complete=chunk.complete,
-                digest_hash=digest_hash,
-                now=now,
-            )
-        elif chunk.header is not None or chunk.superseded:
-            raise RemoteError("transfer must be set where delta is a chunk of a complete one", field="transfer")
-        else:
-            reply = node.engine.on_push(sender, address, chunk.records, digest_hash, now)
-        node.engine.counters.pushes_received += 1
-        node.scheduler.pump()
-        return peer_pb2.PushResponse(
-            sender=node.scheduler.sender,
-            fresh=reply.fresh,
-            agreed=reply.agreed,
-            digest=wire.encode_digest(reply.digest) if reply.digest is not None else None,
-        )
+        scheduler = self._node.scheduler
+        response = scheduler.peering.push(request, scheduler.now())
+        scheduler.pump()
+        return response
 
     async def Pull(self, request: peer_pb2.PullRequest, context: Any) -> AsyncIterator[peer_pb2.PullResponse]:
-        node = self._node
-        _check_message(request)
-        if request.sender.node_id:
-            sender, address = wire.decode_sender(request.sender, node.config.cluster)
-        else:
-            wire.check_cluster(request.sender, node.config.cluster)
-            sender, address = None, ""
-        digest = wire.decode_digest(request.digest) if request.HasField("digest") else None
-        digest_hash = request.digest_hash if request.HasField("digest_hash") else None
-        if digest is not None and self._serving >= node.config.max_inbound_syncs:
-            raise LimitError(f"{self._serving} syncs are being served; try again later", reason=Reason.SYNC_LIMIT)
-        reply = node.engine.on_pull(sender, address, PullRequest(digest_hash, digest, request.repair))
-        node.engine.counters.pulls_received += 1
-        node.scheduler.pump()
-        if reply.delta is None:
-            yield peer_pb2.PullResponse(
-                sender=node.scheduler.sender,
-                agreed=reply.agreed,
-                digest=wire.encode_digest(reply.digest) if reply.digest is not None else None,
-            )
-            return
-        self._serving += 1
-        try:
-            who: peer_pb2.Sender | None = node.scheduler.sender
-            for delta in wire.encode_delta(reply.delta, node.config.chunk_bytes):
-                yield peer_pb2.PullResponse(sender=who, delta=delta)
-                who = None
+        scheduler = self._node.scheduler
+        responses = scheduler.peering.pull(request)
+        scheduler.pump()
+        with contextlib.closing(responses):
+            for response in responses:
+                yield response
                 await asyncio.sleep(0)  # let others have the loop between chunks
-        finally:
-            self._serving -= 1
 
     async def Heartbeat(self, request: peer_pb2.HeartbeatRequest, context: Any) -> peer_pb2.HeartbeatResponse:
         raise _not_implemented("Heartbeat")
@@ -397,14 +344,6 @@ def _fill(items: Iterator[tuple[Any, Any]], limit: int) -> tuple[list[tuple[Any,
             return page, True
         page.append(item)
     return page, False
-
-
-def _check_message(request: Message) -> None:
-    if (size := request.ByteSize()) > wire.MAX_MESSAGE_BYTES:
-        raise LimitError(
-            f"the message has {size} bytes; at most {wire.MAX_MESSAGE_BYTES} are taken: send smaller chunks",
-            reason=Reason.MESSAGE_LIMIT,
-        )
 
 
 def _not_implemented(method: str) -> LocalError:
