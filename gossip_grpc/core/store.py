@@ -93,6 +93,7 @@ class Store:
         floor: origin -> highest sequence of a purged tombstone.
         fingerprint: sum of the fingerprints of all live user records, modulo 2^64.
         version: grows with every change of state, coverage or context; for caches.
+        members_version: grows with every change of a member record.
         live: number of live user records.
         purge_blocked: tombstones that are old enough to purge but not settled.
     """
@@ -104,6 +105,7 @@ class Store:
         self.floor: dict[Origin, int] = {}
         self.fingerprint = 0
         self.version = 0
+        self.members_version = 0
         self.live = 0
         self.purge_blocked = 0
         self._context: dict[Origin, int] = {}
@@ -369,6 +371,7 @@ class Store:
             self._keep_aside(old, record)
         slots[record.slot] = record
         if record.kind is _MEMBER:
+            self.members_version += 1
             return True
         log = self._logs.get(record.origin)
         if log is None:
@@ -384,6 +387,7 @@ class Store:
         """Take a record out of its slot and of all that counts it."""
         del self._slots[record.kind][record.slot]
         if record.kind is _MEMBER:
+            self.members_version += 1
             return
         self._logs[record.origin].discard(self._in_slot)
         if not record.is_tombstone:
