@@ -26,6 +26,9 @@ from gossip_grpc.gen.gossip.v1 import peer_pb2
 FOREIGN = (Reason.FOREIGN_CLUSTER, Reason.INCOMPATIBLE_PROTOCOL)
 """Refusals by somebody who is no peer of ours: the peer meant did not answer."""
 
+FETCH_TIMEOUT = 600.0
+"""Seconds that one fetch may take as a whole. One that breaks off resumes where it stopped."""
+
 
 class Sender(NamedTuple):
     """Who speaks, and where it is reached."""
@@ -230,10 +233,12 @@ class Peering:
         """
         check_size(request.ByteSize())
         sender = Sender(*wire.decode_sender(request.sender, self.cluster))
-        reply = self.take_push(sender, decode_push(request), now)
-        return peer_pb2.PushResponse(
-            sender=self.sender, fresh=reply.fresh, agreed=reply.agreed, digest=_encode_digest(reply.digest)
-        )
+        return self.push_response(self.take_push(sender, decode_push(request), now))
+
+    def push_response(self, reply: PushReply) -> peer_pb2.PushResponse:
+        """The answer of a push."""
+        digest = _encode_digest(reply.digest)
+        return peer_pb2.PushResponse(sender=self.sender, fresh=reply.fresh, agreed=reply.agreed, digest=digest)
 
     def take_push(self, sender: Sender, pushed: Pushed, now: float) -> PushReply:
         """Hand a decoded push to the engine."""

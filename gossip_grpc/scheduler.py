@@ -23,10 +23,7 @@ from gossip_grpc.core.engine import Engine
 from gossip_grpc.core.messages import Call, Notice, PushRequest
 from gossip_grpc.errors import ProtocolError
 from gossip_grpc.logs import get_logger
-from gossip_grpc.peering import Fetch, Peering
-
-FETCH_TIMEOUT = 600.0
-"""Seconds that one fetch may take as a whole. One that breaks off resumes where it stopped."""
+from gossip_grpc.peering import FETCH_TIMEOUT, Fetch, Peering
 
 HOUSEKEEPING_INTERVAL = 30.0
 """Seconds between looks for idle channels."""

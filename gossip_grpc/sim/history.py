@@ -1,0 +1,219 @@
+"""What clients did and what they were told, with what each writer knew then: the checkers' word on what must hold.
+
+Nothing here is read by the world itself.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from gossip_grpc.core.coverage import Coverage, Ranges
+from gossip_grpc.core.records import Dot, Origin, Record
+from gossip_grpc.core.store import Store
+
+ACKNOWLEDGED = "acknowledged"
+DOWN = "down"
+PAUSED = "paused"
+
+SlotKey = tuple[str, ...]
+"""What a write is about: ("register", key), ("counter", key) or ("set", key, element)."""
+
+_KINDS = {"put": "register", "delete": "register", "fill": "register", "add": "counter", "reset": "counter"}
+
+
+def slot_keys(verb: str, args: Sequence[Any]) -> tuple[SlotKey, ...]:
+    """What a client's verb is about."""
+    kind = _KINDS.get(verb)
+    if kind is not None:
+        return ((kind, args[0]),)
+    return tuple(("set", args[0], element) for element in args[1:])
+
+
+class Write:
+    """One call of a client.
+
+    Attributes:
+        number: its place in the history, from 0.
+        time: virtual seconds.
+        node: the node asked.
+        origin: that node in its life of then; None if it was down.
+        verb: put, delete, add, reset, set-add or set-remove.
+        args: as in `Action.args`.
+        keys: what it is about; several for set elements.
+        records: what the engine wrote; none where there was nothing to do, or nothing was acknowledged.
+        outcome: `acknowledged`, `down`, `paused` (nobody answered; nothing was done), or the reason of the refusal.
+    """
+
+    __slots__ = ("_history", "_knew", "args", "keys", "node", "number", "origin", "outcome", "records", "time", "verb")
+
+    def __init__(
+        self,
+        history: History,
+        time: float,
+        node: str,
+        origin: Origin | None,
+        verb: str,
+        args: tuple[Any, ...],
+        knew: dict[Origin, tuple[int, Ranges]],
+    ) -> None:
+        self.number = len(history.writes)
+        self.time = time
+        self.node = node
+        self.origin = origin
+        self.verb = verb
+        self.args = args
+        self.keys = slot_keys(verb, args)
+        self.records: tuple[Record, ...] = ()
+        self.outcome = DOWN
+        self._history = history
+        self._knew = knew
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the client was told that it is done."""
+        return self.outcome == ACKNOWLEDGED
+
+    @property
+    def refused(self) -> bool:
+        """Whether it was not done: the node was down, stood still or refused."""
+        return self.outcome != ACKNOWLEDGED
+
+    @property
+    def dots(self) -> tuple[Dot, ...]:
+        """The dots of the records written."""
+        return tuple(record.dot for record in self.records)
+
+    @property
+    def seen(self) -> set[Dot]:
+        """Dots of the earlier writes about the same that the writer covered just before this one."""
+        return {
+            dot
+            for write in self._history.about(*self.keys)
+            if write.number < self.number
+            for dot in write.dots
+            if self._covered(dot)
+        }
+
+    def _covered(self, dot: Dot) -> bool:
+        sequence, above = self._knew.get(dot.origin, (0, []))
+        if dot.sequence <= sequence:
+            return True
+        index = bisect_right(above, (dot.sequence, float("inf"))) - 1
+        return index >= 0 and dot.sequence <= above[index][1]
+
+    def __repr__(self) -> str:
+        words = " ".join(map(str, (self.verb, *self.args)))
+        return f"Write({self.time:.3f} {self.node} {words}: {self.outcome} {', '.join(map(str, self.dots))})"
+
+
+class Life:
+    """One run of a node's process.
+
+    Attributes:
+        node: its name.
+        origin: the identity it wrote as when it began.
+        start: virtual seconds.
+        from_disk: whether it began with what the life before had kept.
+        end: virtual seconds; None while it lasts.
+        ended: `crash`, `crash disk` (its state was kept), `leave`; empty while it lasts.
+    """
+
+    __slots__ = ("_store", "_written", "end", "ended", "from_disk", "node", "origin", "start")
+
+    def __init__(self, node: str, store: Store, start: float, *, from_disk: bool) -> None:
+        self.node = node
+        self.origin = store.origin
+        self._store: Store | None = store
+        self._written = 0
+        self.start = start
+        self.from_disk = from_disk
+        self.end: float | None = None
+        self.ended = ""
+
+    @property
+    def written(self) -> int:
+        """The sequence of its origin's last write, in this life or before."""
+        return self._written if self._store is None else self._store.coverage.sequence(self.origin)
+
+    def close(self, end: float, ended: str) -> None:
+        """Note that it has ended."""
+        self._written = self.written
+        self._store = None  # what was lost need not be kept here
+        self.end = end
+        self.ended = ended
+
+    def __repr__(self) -> str:
+        return f"Life({self.origin} from {self.start:.3f} to {self.end}, {self.ended or 'lasts'})"
+
+
+class History:
+    """All writes of clients, all lives of nodes, and what was damaged.
+
+    Attributes:
+        writes: in order of time.
+        lives: in order of their beginning.
+        rots: (time, node, key) of each record that a fault let vanish.
+        heals: how often a node found that fingerprints differ at equal coverage.
+        purged: whether any node has purged a tombstone.
+        preloaded: cluster -> number of registers `preload/1` ... that all its nodes began with; not among the writes.
+    """
+
+    def __init__(self) -> None:
+        self.writes: list[Write] = []
+        self.lives: list[Life] = []
+        self.rots: list[tuple[float, str, str]] = []
+        self.heals = 0
+        self.purged = False
+        self.preloaded: dict[str, int] = {}
+        self._about: defaultdict[SlotKey, list[Write]] = defaultdict(list)
+        self._writers: defaultdict[SlotKey, dict[Origin, None]] = defaultdict(dict)
+
+    def about(self, *keys: SlotKey) -> Iterator[Write]:
+        """The acknowledged writes about any of these, in order; each once."""
+        found = {write.number: write for key in keys for write in self._about.get(key, ())}
+        return iter([found[number] for number in sorted(found)])
+
+    def keys(self) -> list[SlotKey]:
+        """All that acknowledged writes are about, in order of the first."""
+        return list(self._about)
+
+    def open(
+        self,
+        time: float,
+        node: str,
+        verb: str,
+        args: tuple[Any, ...],
+        writer: tuple[Origin, Coverage] | None,
+    ) -> Write:
+        """Note that a client asks, before it is done.
+
+        Args:
+            time: virtual seconds.
+            node: who is asked.
+            verb: what for.
+            args: with which arguments.
+            writer: the node as it is now, or None if it is down.
+        """
+        knew: dict[Origin, tuple[int, Ranges]] = {}
+        if writer is not None:
+            coverage = writer[1]
+            for key in slot_keys(verb, args):
+                for origin in self._writers.get(key, ()):
+                    knew[origin] = (coverage.sequence(origin), list(coverage.above(origin)))
+        write = Write(self, time, node, writer[0] if writer else None, verb, args, knew)
+        self.writes.append(write)
+        return write
+
+    def close(self, write: Write, outcome: str, records: Sequence[Record] = ()) -> None:
+        """Note what came of it."""
+        write.outcome = outcome
+        write.records = tuple(records)
+        if outcome != ACKNOWLEDGED:
+            return
+        for key in write.keys:
+            self._about[key].append(write)
+            for record in records:
+                self._writers[key][record.origin] = None

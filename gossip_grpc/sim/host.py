@@ -1,0 +1,198 @@
+"""A simulated node: the engine, and what a process and a machine are to it: clocks, a disk, a name, a peering."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from gossip_grpc import __version__
+from gossip_grpc.core.engine import Engine, Settings
+from gossip_grpc.core.limits import Limits
+from gossip_grpc.core.records import Dot, Member, Origin
+from gossip_grpc.core.store import Store
+from gossip_grpc.sim.history import Life
+from gossip_grpc.sim.memo import Memo, MemoPeering
+from gossip_grpc.sim.schedule import ClusterSpec
+
+EPOCH = 1_700_000_000.0
+"""Unix time at which every world begins. Generations are milliseconds of it, as in a node."""
+
+NEVER = float("inf")
+
+
+class Host:
+    """One node.
+
+    Attributes:
+        name: its node_id.
+        spec: its cluster.
+        address: where it is reached now; swaps change it, and the process finds out when it starts again.
+        engine: the state machine; None while there is no process.
+        store: the records; of the last life while there is none. Empty after a crash that took the disk.
+        peering: turns calls into bytes and back. Meaningless while it is down.
+        up: whether there is a process.
+        paused: whether it stands still, as by SIGSTOP. What arrives waits.
+        left: whether it has left in order.
+        slow: seconds that each input takes.
+        heals: of its engine, as counted so far.
+        hindered: whether it is paused or slow, so that what arrives must wait.
+        life: the present life, or the last one.
+        lives: how many there have been.
+        lacks: dots of acknowledged writes that it does not cover yet.
+        timer: virtual time of the earliest timer set for the engine.
+        version: the store's version after the last input.
+        waiting: what has arrived while it was paused.
+        busy: when it has done what it was given; for slow nodes.
+        random: its share of the network's randomness.
+    """
+
+    __slots__ = (
+        "_offset",
+        "_rate",
+        "_seed",
+        "_seeds",
+        "_wall_offset",
+        "address",
+        "busy",
+        "engine",
+        "heals",
+        "hindered",
+        "lacks",
+        "left",
+        "life",
+        "lives",
+        "name",
+        "number",
+        "paused",
+        "peering",
+        "random",
+        "slow",
+        "spec",
+        "store",
+        "timer",
+        "up",
+        "version",
+        "waiting",
+    )
+
+    def __init__(self, name: str, number: int, spec: ClusterSpec, seeds: list[str], seed: int) -> None:
+        self.name = name
+        self.number = number
+        self.spec = spec
+        self.address = f"{name}:7946"
+        self.store = Store(Origin(name, 0))
+        self.peering: MemoPeering
+        self.life: Life
+        self.lives = 0
+        self.up = self.paused = self.left = self.hindered = False
+        self.slow = 0.0
+        self.busy = 0.0
+        self.lacks: dict[Dot, None] = {}
+        self.timer = NEVER
+        self.version = -1
+        self.heals = 0
+        self.waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self.random = random.Random(f"{seed}/network/{name}")
+        self.engine: Engine | None = None
+        self._seed = seed
+        self._seeds = seeds
+        self._rate = 1.0
+        self._offset = 0.0
+        self._wall_offset = 0.0
+
+    @property
+    def cluster(self) -> str:
+        """The name of its cluster."""
+        return self.spec.name
+
+    # Clocks
+
+    def clock(self, now: float) -> float:
+        """Its steady clock, which the engine is given, at a virtual time."""
+        return now * self._rate + self._offset
+
+    def when(self, clock: float) -> float:
+        """The virtual time at which its steady clock shows `clock`."""
+        return (clock - self._offset) / self._rate
+
+    def wall(self, now: float) -> float:
+        """Its wall clock: Unix time in seconds."""
+        return EPOCH + now + self._wall_offset
+
+    def skew(self, seconds: float) -> None:
+        """Let the wall clock jump."""
+        self._wall_offset += seconds
+
+    def drift(self, rate: float, now: float) -> None:
+        """Let the steady clock run so many times as fast as time from now on."""
+        self._offset = self.clock(now) - now * rate
+        self._rate = rate
+
+    # Processes
+
+    def member(self) -> Member:
+        """What it says of itself."""
+        zone = f"z{(self.number - 1) % self.spec.zones + 1}" if self.spec.zones > 1 else ""
+        client = f"{self.address.rpartition(':')[0]}:7947"
+        return Member(0, self.address, client, zone, {}, __version__)
+
+    def new_origin(self, now: float) -> Origin:
+        """The identity of a life that begins without the state of the one before."""
+        return Origin(self.name, int(self.wall(now) * 1000))
+
+    def start(
+        self, now: float, memo: Memo, *, store: Store | None = None, ready: bool = False, seeds: list[str] | None = None
+    ) -> None:
+        """Start the process.
+
+        Args:
+            now: virtual time.
+            memo: the world's.
+            store: what the disk has; None for an empty node.
+            ready: whether it need not sync before it takes writes.
+            seeds: addresses to join by; by default those of the cluster.
+        """
+        spec = self.spec
+        origin = store.origin if store is not None else self.new_origin(now)
+        seeds = self._seeds if seeds is None else seeds
+        self._seeds = seeds
+        settings = Settings(
+            strategy=spec.strategy,
+            selector=spec.selector,
+            fanout=spec.fanout,
+            gossip_interval=spec.interval,
+            rumor_interval=spec.gather,
+            bootstrap_window=spec.bootstrap,
+            tombstone_retention=spec.retention,
+            has_seeds=not ready and any(seed != self.address for seed in seeds),
+            limits=Limits(chunk_bytes=spec.chunk, max_inbound_syncs=spec.syncs),
+        )
+        self.lives += 1
+        rng = random.Random(f"{self._seed}/engine/{self.name}/{self.lives}")
+        clock = self.clock(now)
+        engine = Engine(origin, self.member(), settings, rng, clock, store)
+        engine.set_seeds(seeds, clock)
+        self.engine = engine
+        self.store = engine.store
+        self.peering = MemoPeering(engine, memo, cluster=spec.name, address=self.address)
+        self.life = Life(self.name, engine.store, now, from_disk=store is not None)
+        self.up = True
+        self.left = False
+        self.timer = NEVER
+        self.version = -1
+        self.heals = 0
+        self.busy = now
+
+    def stop(self, now: float, how: str) -> None:
+        """End the process without a word. A pause ends with it."""
+        self.life.close(now, how)
+        self.engine = None
+        self.up = self.paused = False
+        self.hindered = self.slow > 0
+        self.timer = NEVER
+        self.waiting.clear()
+
+    def __repr__(self) -> str:
+        return f"Host({self.name}{'' if self.up else ', down'}{', paused' if self.paused else ''})"

@@ -1,0 +1,828 @@
+"""The simulated world: nodes with the real engine, a network of bytes, virtual time, and what happens to them.
+
+One seed decides everything: the same schedule and seed make the same trace, byte for byte. Each part has its own
+stream of randomness, named after the part, so that leaving out one action does not reshuffle all the others.
+
+A call to a peer goes as in a node (see peering.py and scheduler.py). Its request takes the link's latency. A node
+without a process refuses at once; where a request or an answer is lost, or comes after the deadline, the caller sees
+nothing but the deadline. A paused node does what arrived when it wakes. A push of several messages sends each when
+the one before was answered; the answer of a pull is a stream, of which one message lost breaks the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from google.protobuf.message import DecodeError
+from xxhash import xxh3_64_intdigest
+
+from gossip_grpc.core.engine import Engine
+from gossip_grpc.core.messages import Call, Notice, PushRequest
+from gossip_grpc.core.records import Kind, Record
+from gossip_grpc.core.store import Store
+from gossip_grpc.errors import ProtocolError, RemoteError
+from gossip_grpc.gen.gossip.v1 import peer_pb2
+from gossip_grpc.peering import FETCH_TIMEOUT, FOREIGN, Exchange, Fetch
+from gossip_grpc.sim import stats
+from gossip_grpc.sim.events import EventQueue
+from gossip_grpc.sim.history import ACKNOWLEDGED, DOWN, PAUSED, History, Write
+from gossip_grpc.sim.host import NEVER, Host
+from gossip_grpc.sim.links import Network
+from gossip_grpc.sim.memo import Memo
+from gossip_grpc.sim.schedule import ANY, CLIENT_VERBS, Action, ClusterSpec, Repeat, Schedule, Start, format_action
+from gossip_grpc.sim.stats import COMPARE, RUMOR, Stats, kind_of
+from gossip_grpc.sim.trace import Trace
+
+SEEDS = 3
+"""So many nodes of a cluster are everybody's seeds."""
+
+PRELOAD = "preload/"
+"""What the keys of preloaded registers begin with."""
+
+AGREE_INTERVAL = 0.01
+"""Seconds between two looks at whether an expected agreement has come."""
+
+LEAVE_ACKS, LEAVE_RETRY, LEAVE_TIMEOUT = 2, 0.3, 3.0
+"""As of a node (see node.py, `Config.leave_timeout`): which waits for so many, asks again, and gives up."""
+
+Responses = Generator[peer_pb2.PullResponse, None, None]
+
+
+class Flight:
+    """One call on its way."""
+
+    __slots__ = ("arrival", "call", "deadline", "done", "engine", "exchange", "host", "kind", "limit", "timeout")
+
+    def __init__(self, host: Host, engine: Engine, exchange: Exchange, call: Call, kind: int, limit: float) -> None:
+        self.host = host
+        self.engine = engine
+        self.exchange = exchange
+        self.call = call
+        self.kind = kind
+        self.done = False
+        self.deadline = limit
+        self.limit = limit
+        """When the caller gives up, whatever has come."""
+        self.arrival = 0.0
+        """When the last message sent of an answer arrives; none of a stream overtakes another."""
+
+
+class World:
+    """All of it.
+
+    Args:
+        schedule: what it is made of and what happens.
+        seed: decides everything else.
+        trace: where each event is noted, or None.
+
+    Attributes:
+        now: virtual seconds from the beginning.
+        hosts: the nodes by name, those that are down too.
+        history: what clients did.
+        stats: what it cost.
+        notices: the warnings and errors of engines, with time and node.
+        failures: expectations that were not met, a line each.
+        largest_message: bytes.
+        after_input: called with the host after every input of its engine, and when it starts.
+        checker: what a line `check` asks; by default `checkers.check`.
+    """
+
+    def __init__(self, schedule: Schedule, seed: int, *, trace: Trace | None = None) -> None:
+        self.schedule = schedule
+        self.seed = seed
+        self.trace = trace
+        self.events = EventQueue()
+        self.network = Network(schedule.network)
+        self.hosts: dict[str, Host] = {}
+        self.history = History()
+        self.stats = Stats()
+        self.notices: list[tuple[float, str, Notice]] = []
+        self.failures: list[str] = []
+        self.largest_message = 0
+        self.after_input: list[Callable[[Host], None]] = []
+        self.checker: Callable[[World], list[str]] | None = None
+        self._memo = Memo()
+        self._specs = {spec.name: spec for spec in schedule.clusters}
+        self._clusters: dict[str, list[Host]] = {spec.name: [] for spec in schedule.clusters}
+        self._at_address: dict[str, Host] = {}
+        self._ended = [0, 0, 0]  # rounds of lives that have ended: begun, agreed, failed
+        for spec in schedule.clusters:
+            self._build(spec)
+        for action in schedule.actions:
+            self.events.at(action.time, self.apply, action)
+        for repeat in schedule.repeats:
+            self.events.at(repeat.action.time, self._repeat, repeat, 1)
+        self.events.at(1.0, self._sample)
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds from the beginning."""
+        return self.events.now
+
+    def run(self) -> list[str]:
+        """Run to the schedule's end; returns the expectations that were not met."""
+        self.run_until(self.schedule.end)
+        return self.failures
+
+    def run_until(self, time: float) -> None:
+        """Let everything happen up to this virtual time."""
+        self.events.run_until(time)
+
+    def at(self, time: float, callback: Callable[[], object]) -> None:
+        """Call the harness's own code at a virtual time."""
+        self.events.at(time, callback)
+
+    def live(self, cluster: str | None = None) -> list[Host]:
+        """The hosts that are up, paused ones too, in the order in which they came; of one cluster, or of all."""
+        return [host for host in self.hosts.values() if host.up and cluster in (None, host.cluster)]
+
+    def agreed(self) -> bool:
+        """Whether in each cluster all hosts that are up have equal digest hashes."""
+        return all(self._agree(hosts) for hosts in self._clusters.values())
+
+    def expect(self, problem: str) -> None:
+        """Note an expectation that was not met. The problem begins with the name of what was looked at."""
+        self.failures.append(f"{problem} (at {self.now:.3f} s)")
+        if self.trace is not None:
+            self.trace.add(self.now, "failed", "", "", problem)
+
+    # The beginning
+
+    def _build(self, spec: ClusterSpec) -> None:
+        seeds = [f"{spec.name}{number}:7946" for number in range(1, min(spec.nodes, SEEDS) + 1)]
+        hosts = [
+            self._add(Host(f"{spec.name}{number}", number, spec, seeds, self.seed))
+            for number in range(1, spec.nodes + 1)
+        ]
+        formed = spec.start is Start.FORMED
+        stores = self._formed(spec, hosts) if formed else None
+        for index, host in enumerate(hosts):
+            self._start(host, stores[index] if stores else None, ready=formed)
+
+    def _formed(self, spec: ClusterSpec, hosts: list[Host]) -> list[Store]:
+        """Stores as if restored from disk: all know all, and the first node's writes before the beginning."""
+        stores = [Store(host.new_origin(0.0)) for host in hosts]
+        for host, store in zip(hosts, stores, strict=True):
+            store.write(Kind.MEMBER, host.name, host.member()._replace(incarnation=1), 0.0)
+        records = [record for store in stores for record in store.records()]
+        if spec.preload:
+            self.history.preloaded[spec.name] = spec.preload
+            first = stores[0]
+            records += [
+                first.write(Kind.REGISTER, f"{PRELOAD}{number}", f"value of {number}, as it was before", 0.0)
+                for number in range(1, spec.preload + 1)
+            ]
+        context = {store.origin: store.coverage.sequence(store.origin) for store in stores}
+        for store in stores:
+            store.merge(records, 0.0)
+            store.learn_context(context)
+        return stores
+
+    def _add(self, host: Host) -> Host:
+        self.hosts[host.name] = host
+        self._clusters[host.cluster].append(host)
+        self._at_address[host.address] = host
+        return host
+
+    def _start(self, host: Host, store: Store | None = None, *, ready: bool = False) -> None:
+        host.start(self.now, self._memo, store=store, ready=ready)
+        self.history.lives.append(host.life)
+        self.stats.came(host, {other.name for other in self._clusters[host.cluster]})
+        self._pump(host, self._engine(host))
+
+    # Time
+
+    def _pump(self, host: Host, engine: Engine) -> None:
+        """Carry out what the engine asks for after an input, and let the others know."""
+        for effect in engine.effects():
+            if isinstance(effect, Call):
+                self._call(host, engine, effect)
+            else:
+                self._notice(host, engine, effect)
+        due = host.when(engine.deadline())
+        if due < host.timer:
+            host.timer = due
+            self.events.at(due, self._timer, host, engine, due)
+        version = host.store.version
+        if version != host.version:
+            host.version = version
+            if host.lacks:
+                self.stats.changed(host, self.events.now)
+            if engine.counters.purged:
+                self.history.purged = True
+        for hook in self.after_input:
+            hook(host)
+
+    def _timer(self, host: Host, engine: Engine, due: float) -> None:
+        if host.engine is not engine or host.timer != due:
+            return
+        if host.hindered:
+            self._wait(host, self._tick, host, engine)
+        else:
+            self._tick(host, engine)
+
+    def _tick(self, host: Host, engine: Engine) -> None:
+        if host.engine is not engine:
+            return
+        host.timer = NEVER
+        deadline = engine.deadline()
+        now = host.clock(self.events.now)
+        if host.when(deadline) <= self.events.now:
+            if self.trace is not None:
+                self.trace.add(self.now, "tick", host.name, "", "")
+            engine.tick(max(now, deadline))
+        self._pump(host, engine)
+
+    def _wait(self, host: Host, callback: Callable[..., object], *args: Any) -> None:
+        """An input for a host that is paused, or slow: it comes to it when it can."""
+        if host.paused:
+            host.waiting.append((callback, args))
+            return
+        host.busy = max(host.busy, self.now) + host.slow
+        self.events.at(host.busy, self._later, host, host.engine, callback, args)
+
+    def _later(self, host: Host, engine: Engine | None, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+        if host.engine is not engine:
+            return
+        if host.paused:
+            host.waiting.append((callback, args))
+        else:
+            callback(*args)
+
+    def _notice(self, host: Host, engine: Engine, notice: Notice) -> None:
+        heals = engine.counters.backstop_heals
+        self.history.heals += heals - host.heals
+        host.heals = heals
+        if notice.level in ("error", "warning"):
+            self.notices.append((self.now, host.name, notice))
+        if self.trace is not None:
+            facts = " ".join(f"{name}={value}" for name, value in notice.facts.items())
+            self.trace.add(self.now, "notice", host.name, "", f"{notice.event} {facts}".rstrip())
+
+    @staticmethod
+    def _engine(host: Host) -> Engine:
+        assert host.engine is not None  # noqa: S101 - the host is up
+        return host.engine
+
+    # Calls: the request
+
+    def _call(self, host: Host, engine: Engine, call: Call) -> None:
+        exchange = host.peering.begin(call)
+        now = self.events.now
+        limit = now + (FETCH_TIMEOUT if isinstance(exchange, Fetch) else NEVER)
+        self._request(Flight(host, engine, exchange, call, kind_of(call), limit))
+
+    def _request(self, flight: Flight) -> bool:
+        """Send the next request, if there is one."""
+        raw = flight.exchange.request()
+        if raw is None:
+            return False
+        events, host, kind = self.events, flight.host, flight.kind
+        now = events.now
+        size = len(raw)
+        counters = flight.engine.counters
+        if kind == RUMOR or isinstance(flight.call.request, PushRequest):
+            counters.pushes_sent += 1
+        else:
+            counters.pulls_sent += 1
+        counters.bytes_sent += size
+        count = self.stats.requests[kind]
+        count[0] += 1
+        count[1] += size
+        if size > self.largest_message:
+            self.largest_message = size
+        flight.deadline = deadline = min(now + host.spec.timeout, flight.limit)
+        target = self._at_address.get(flight.call.peer.address)
+        arrival = None
+        if target is not None:
+            arrival = self.network.send(host.name, target.name, size, now, host.random)
+        if self.trace is not None:
+            self._trace_request(flight, target, raw, lost=arrival is None)
+        if target is None or arrival is None:
+            self.stats.lost += 1
+            events.at(deadline, self._deadline, flight)
+            return True
+        events.at(arrival, self._arrive, flight, target, raw)
+        if arrival > deadline:
+            events.at(deadline, self._deadline, flight)
+        duplicate = self.network.link(host.name, target.name).duplicate
+        if duplicate and host.random.random() < duplicate:
+            again = self.network.send(host.name, target.name, size, now, host.random)
+            if again is not None:
+                events.at(max(arrival, again), self._arrive_again, flight, target, raw)
+        return True
+
+    def _arrive(self, flight: Flight, target: Host, raw: bytes) -> None:
+        engine = target.engine
+        if engine is None:
+            self._refuse(flight, target)
+        elif target.hindered:
+            self.events.at(flight.deadline, self._deadline, flight)
+            self._wait(target, self._serve, flight, target, engine, raw)
+        else:
+            self._serve(flight, target, engine, raw)
+
+    def _arrive_again(self, flight: Flight, target: Host, raw: bytes) -> None:
+        """A duplicate: its answer goes nowhere."""
+        engine = target.engine
+        if engine is None:
+            return
+        ghost = Flight(flight.host, flight.engine, flight.exchange, flight.call, flight.kind, flight.limit)
+        ghost.done = True
+        if target.hindered:
+            self._wait(target, self._serve, ghost, target, engine, raw)
+        else:
+            self._serve(ghost, target, engine, raw)
+
+    def _refuse(self, flight: Flight, target: Host) -> None:
+        """There is no process at the target: the caller learns it by the next message back."""
+        self._answer(flight, target, 0, self._refused, "connection refused", False)
+
+    # Calls: being served
+
+    def _serve(self, flight: Flight, target: Host, engine: Engine, raw: bytes) -> None:
+        if target.engine is not engine:
+            self._refuse(flight, target)
+            return
+        counters = engine.counters
+        responses: Responses | None = None
+        answer = b""
+        try:
+            if isinstance(flight.call.request, PushRequest):
+                answer = target.peering.answer_push(raw, target.clock(self.events.now))
+                counters.bytes_received += len(raw)
+                counters.bytes_sent += len(answer)
+            else:
+                counters.bytes_received += len(raw)
+                responses = target.peering.pull(peer_pb2.PullRequest.FromString(raw))
+        except ProtocolError as error:
+            if isinstance(error, RemoteError):
+                counters.refused += 1
+            if self.trace is not None:
+                self.trace.add(self.now, "refuse", target.name, flight.host.name, str(error))
+            self._answer(flight, target, 0, self._refused, str(error), True, error.reason in FOREIGN)
+            return
+        self._pump(target, engine)
+        if responses is not None:
+            self._stream(flight, target, engine, responses)
+            return
+        if not flight.done:
+            self._sent(flight, target, answer)
+            self._answer(flight, target, len(answer), self._response, answer)
+
+    def _stream(self, flight: Flight, target: Host, engine: Engine, responses: Responses) -> None:
+        """Send the next message of a pull's answer, if anybody still listens."""
+        if target.engine is not engine or flight.done or flight.host.engine is not flight.engine:
+            responses.close()
+            if not flight.done:
+                self._refuse(flight, target)
+            return
+        if target.paused:
+            target.waiting.append((self._stream, (flight, target, engine, responses)))
+            return
+        message = next(responses, None)
+        if message is None:
+            self.events.at(max(flight.arrival, self.now), self._end, flight)
+            return
+        answer = message.SerializeToString()
+        engine.counters.bytes_sent += len(answer)
+        self._sent(flight, target, answer)
+        arrived = self._answer(flight, target, len(answer), self._response, answer)
+        if flight.kind == COMPARE or not arrived:
+            responses.close()
+            return
+        ready = self.network.sent_at(target.name, flight.host.name, self.now)
+        self.events.at(ready, self._stream, flight, target, engine, responses)
+
+    def _sent(self, flight: Flight, target: Host, answer: bytes) -> None:
+        """Count one message of an answer."""
+        size = len(answer)
+        count = self.stats.answers[flight.kind]
+        count[0] += 1
+        count[1] += size
+        if size > self.largest_message:
+            self.largest_message = size
+        if self.trace is not None:
+            self._trace_answer(flight, target, answer)
+
+    def _answer(self, flight: Flight, target: Host, size: int, callback: Callable[..., object], *args: Any) -> bool:
+        """Let something reach the caller from the target, or its deadline; returns whether it will arrive."""
+        if flight.done:
+            return False
+        arrival = self.network.send(target.name, flight.host.name, size, self.events.now, target.random)
+        if arrival is None:
+            self.stats.lost += 1
+            self.events.at(flight.deadline, self._deadline, flight)
+            return False
+        if arrival < flight.arrival:
+            arrival = flight.arrival
+        flight.arrival = arrival
+        if arrival > flight.deadline:
+            self.events.at(flight.deadline, self._deadline, flight)
+        self.events.at(arrival, callback, flight, *args)
+        return True
+
+    # Calls: the outcome
+
+    def _response(self, flight: Flight, raw: bytes) -> None:
+        if flight.done or flight.host.engine is not flight.engine:
+            return
+        if flight.host.hindered:
+            self._wait(flight.host, self._take, flight, raw)
+        else:
+            self._take(flight, raw)
+
+    def _take(self, flight: Flight, raw: bytes) -> None:
+        """One message of an answer has come."""
+        host, engine, exchange = flight.host, flight.engine, flight.exchange
+        if flight.done or host.engine is not engine:
+            return
+        now = self.events.now
+        if now > flight.deadline:  # it stood still meanwhile; its own timer comes first
+            self._deadline(flight)
+            return
+        engine.counters.bytes_received += len(raw)
+        clock = host.clock(now)
+        try:
+            exchange.response(raw, clock)
+            if isinstance(flight.call.request, PushRequest):
+                if not self._request(flight):
+                    flight.done = True
+                    exchange.end(clock)
+            elif exchange.done:
+                flight.done = True
+                exchange.end(clock)
+            else:
+                flight.deadline = min(now + host.spec.timeout, flight.limit)
+        except (ProtocolError, DecodeError) as error:
+            self._fail(flight, str(error), answered=True)
+            return
+        self._pump(host, engine)
+
+    def _end(self, flight: Flight) -> None:
+        """The answer of a fetch is complete."""
+        host, engine = flight.host, flight.engine
+        if flight.done or host.engine is not engine:
+            return
+        if host.hindered:
+            self._wait(host, self._ended_at, flight)
+        else:
+            self._ended_at(flight)
+
+    def _ended_at(self, flight: Flight) -> None:
+        host, engine = flight.host, flight.engine
+        if flight.done or host.engine is not engine:
+            return
+        flight.done = True
+        try:
+            flight.exchange.end(host.clock(self.now))
+        except ProtocolError as error:
+            self._fail(flight, str(error), answered=True)
+            return
+        self._pump(host, engine)
+
+    def _refused(self, flight: Flight, error: str, answered: bool, foreign: bool = False) -> None:
+        """The target has refused, or there is nobody."""
+        if flight.done or flight.host.engine is not flight.engine:
+            return
+        if flight.host.hindered:
+            self._wait(flight.host, self._refused_now, flight, error, answered, foreign)
+        else:
+            self._refused_now(flight, error, answered, foreign)
+
+    def _refused_now(self, flight: Flight, error: str, answered: bool, foreign: bool) -> None:
+        if not flight.done and flight.host.engine is flight.engine:
+            self._fail(flight, error, answered=answered, foreign=foreign)
+
+    def _deadline(self, flight: Flight) -> None:
+        """The deadline of a call may have come."""
+        host = flight.host
+        if flight.done or host.engine is not flight.engine:
+            return
+        if flight.deadline > self.now:
+            self.events.at(flight.deadline, self._deadline, flight)
+        elif host.paused:
+            host.waiting.append((self._deadline, (flight,)))
+        else:
+            self._fail(flight, "nobody answered in time", answered=False)
+
+    def _fail(self, flight: Flight, error: str, *, answered: bool, foreign: bool = False) -> None:
+        flight.done = True
+        host, engine = flight.host, flight.engine
+        if self.trace is not None:
+            self.trace.add(self.now, "failure", host.name, flight.call.peer.address, f"{_kind(flight)}: {error}")
+        host.peering.failed(flight.call, error, host.clock(self.now), answered=answered, foreign=foreign)
+        self._pump(host, engine)
+
+    # What happens
+
+    def apply(self, action: Action) -> None:
+        """Do one action now, whatever its time. What makes no sense now, a crash of what is down, does nothing."""
+        if self.trace is not None and action.verb not in CLIENT_VERBS:
+            self.trace.add(self.now, "action", "", "", format_action(action))
+        if action.verb in CLIENT_VERBS:
+            self._client(action)
+        else:
+            self._actions[action.verb](self, action)
+
+    def _host(self, name: str) -> Host | None:
+        """A host that is up, or None."""
+        host = self.hosts.get(name)
+        return host if host is not None and host.up else None
+
+    def _repeat(self, repeat: Repeat, count: int) -> None:
+        action = repeat.action
+        args = tuple(arg.replace("{i}", str(count)) if isinstance(arg, str) else arg for arg in action.args)
+        self.apply(action._replace(time=self.now, args=args))
+        following = action.time + count * repeat.every  # not summed up, so that no error is
+        if following <= repeat.until:
+            self.events.at(following, self._repeat, repeat, count + 1)
+
+    def _client(self, action: Action) -> None:
+        name = action.nodes[0]
+        if name == ANY:
+            host = self._any(action)
+            if host is None:
+                return
+            name = host.name
+        if action.verb == "fill":
+            prefix, count = action.args
+            for number in range(1, count + 1):
+                self.write(name, "put", f"{prefix}{number}", str(number))
+        else:
+            self.write(name, action.verb, *action.args)
+
+    def _any(self, action: Action) -> Host | None:
+        """A host that is up and takes writes, by the seed and what is to be done there."""
+        able = [
+            host
+            for host in self.hosts.values()
+            if host.engine is not None and host.engine.ready and not host.engine.leaving and not host.paused
+        ]
+        if not able:
+            return None
+        text = f"{self.seed} {self.now!r} {action.verb} {action.args!r}"
+        return able[xxh3_64_intdigest(text.encode()) % len(able)]
+
+    def write(self, name: str, verb: str, *args: Any) -> Write:
+        """Let a client write at a node now."""
+        host = self._host(name)
+        writer = (host.store.origin, host.store.coverage) if host is not None else None
+        write = self.history.open(self.now, name, verb, args, writer)
+        if host is None:
+            self.history.close(write, DOWN)
+        elif host.paused:
+            self.history.close(write, PAUSED)
+        else:
+            self._write(host, write)
+        if self.trace is not None:
+            dots = " ".join(map(str, write.dots)) or "-"
+            self.trace.add(self.now, "write", name, "", f"{' '.join(map(str, (verb, *args)))}: {write.outcome} {dots}")
+        return write
+
+    def _write(self, host: Host, write: Write) -> None:
+        engine = self._engine(host)
+        try:
+            records = _written(engine, write.verb, write.args, host.clock(self.now))
+        except ProtocolError as error:
+            self.history.close(write, str(error.reason))
+        else:
+            self.history.close(write, ACKNOWLEDGED, records)
+            if records:
+                self.stats.written(host, records[-1].dot, self.live(host.cluster), self.now)
+        self._pump(host, engine)
+
+    def _crash(self, action: Action) -> None:
+        host = self._host(action.nodes[0])
+        if host is not None:
+            (disk,) = action.args
+            self._stop(host, "crash disk" if disk else "crash")
+
+    def _stop(self, host: Host, how: str) -> None:
+        counters = self._engine(host).counters
+        for index, count in enumerate((counters.rounds, counters.rounds_agreed, counters.rounds_failed)):
+            self._ended[index] += count
+        host.stop(self.now, how)
+        self.stats.gone(host, self.now)
+
+    def _restart(self, action: Action) -> None:
+        host = self.hosts.get(action.nodes[0])
+        if host is not None and not host.up:
+            self._start(host, host.store if host.life.ended == "crash disk" else None)
+
+    def _pause(self, action: Action) -> None:
+        host = self._host(action.nodes[0])
+        if host is not None:
+            host.paused = host.hindered = True
+
+    def _resume(self, action: Action) -> None:
+        host = self._host(action.nodes[0])
+        if host is None or not host.paused:
+            return
+        host.paused = False
+        host.hindered = host.slow > 0
+        waiting = list(host.waiting)
+        host.waiting.clear()
+        for callback, args in waiting:
+            callback(*args)
+
+    def _cut(self, action: Action) -> None:
+        one_way, *groups = action.args
+        self.network.cut(groups, one_way=one_way)
+
+    def _heal(self, _: Action) -> None:
+        self.network.heal()
+
+    def _link(self, action: Action) -> None:
+        one_way, changes = action.args
+        link = replace(self.network.default, **dict(changes))
+        if len(action.nodes) == 1:
+            self.network.set_node(action.nodes[0], link)
+            return
+        here, there = action.nodes
+        self.network.set_link(here, there, link)
+        if not one_way:
+            self.network.set_link(there, here, link)
+
+    def _slow(self, action: Action) -> None:
+        host = self.hosts.get(action.nodes[0])
+        if host is not None:
+            (host.slow,) = action.args
+            host.hindered = host.paused or host.slow > 0
+
+    def _skew(self, action: Action) -> None:
+        host = self.hosts.get(action.nodes[0])
+        if host is not None:
+            host.skew(action.args[0])
+
+    def _drift(self, action: Action) -> None:
+        host = self.hosts.get(action.nodes[0])
+        if host is None:
+            return
+        host.drift(action.args[0], self.now)
+        if host.engine is not None:
+            host.timer = NEVER  # it was set by the old rate
+            self._pump(host, host.engine)
+
+    def _join(self, action: Action) -> None:
+        name = action.nodes[0]
+        cluster = name.rstrip("0123456789")
+        spec = self._specs.get(cluster)
+        if spec is None or name in self.hosts:
+            return
+        given = [self.hosts[seed].address for seed in action.args if seed in self.hosts]
+        seeds = given or [f"{cluster}{number}:7946" for number in range(1, min(spec.nodes, SEEDS) + 1)]
+        host = Host(name, int(name.removeprefix(cluster)), spec, seeds, self.seed)
+        self._start(self._add(host))
+
+    def _leave(self, action: Action) -> None:
+        host = self._host(action.nodes[0])
+        if host is not None and not host.paused:
+            engine = self._engine(host)
+            engine.leave(host.clock(self.now))
+            self._pump(host, engine)
+            self.events.at(self.now + LEAVE_RETRY, self._leaving, host, engine, self.now + LEAVE_TIMEOUT)
+
+    def _leaving(self, host: Host, engine: Engine, end: float) -> None:
+        """As `Node.leave`: until some peers have it, or for long enough."""
+        if host.engine is not engine:
+            return
+        wanted = min(LEAVE_ACKS, len(engine.membership.reachable_peers()))
+        if len(engine.leave_acks) >= wanted or self.now >= end:
+            self._stop(host, "leave")
+            host.left = True
+            return
+        if not host.paused:
+            engine.spread_leave(host.clock(self.now))
+            self._pump(host, engine)
+        self.events.at(self.now + LEAVE_RETRY, self._leaving, host, engine, end)
+
+    def _rot(self, action: Action) -> None:
+        host = self._host(action.nodes[0])
+        (key,) = action.args
+        if host is not None and host.store.get(Kind.REGISTER, key) is not None:
+            # What the store forgets stays covered: just what a damaged disk would claim.
+            host.store.forget(Kind.REGISTER, key)
+            self.history.rots.append((self.now, host.name, key))
+            self._pump(host, self._engine(host))
+
+    def _swap(self, action: Action) -> None:
+        here, there = (self.hosts.get(name) for name in action.nodes)
+        if here is None or there is None:
+            return
+        here.address, there.address = there.address, here.address
+        self._at_address[here.address] = here
+        self._at_address[there.address] = there
+
+    # Expectations
+
+    def _agree_within(self, action: Action) -> None:
+        self._look(self.now, self.now + action.args[0])
+
+    def _look(self, since: float, end: float) -> None:
+        if self.agreed():
+            if self.trace is not None:
+                self.trace.add(self.now, "agreed", "", "", f"after {self.now - since:.3f} s")
+            return
+        if self.now >= end:
+            lines = "; ".join(filter(None, map(self._disagreement, self._clusters.values())))
+            self.expect(f"agreement: none within {end - since:g} s: {lines}")
+            return
+        self.events.at(min(self.now + AGREE_INTERVAL, end), self._look, since, end)
+
+    def _check(self, _: Action) -> None:
+        from gossip_grpc.sim import checkers  # noqa: PLC0415 - they import this module
+
+        for problem in (self.checker or checkers.check)(self):
+            self.expect(problem)
+
+    def _agree(self, hosts: list[Host]) -> bool:
+        live = [host.engine for host in hosts if host.engine is not None]
+        if not live:
+            return True
+        fingerprint = live[0].store.fingerprint
+        if any(engine.store.fingerprint != fingerprint for engine in live):
+            return False
+        digest_hash = live[0].digest()[1]
+        return all(engine.digest()[1] == digest_hash for engine in live)
+
+    def _disagreement(self, hosts: list[Host]) -> str:
+        groups: dict[int, list[str]] = {}
+        for host in hosts:
+            if host.engine is not None:
+                groups.setdefault(host.engine.digest()[1], []).append(host.name)
+        if len(groups) < 2:
+            return ""
+        sizes = sorted(groups.values(), key=len, reverse=True)
+        return " | ".join(
+            " ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") for names in sizes[:4]
+        )
+
+    def _sample(self) -> None:
+        counters = [host.engine.counters for host in self.hosts.values() if host.engine is not None]
+        begun, agreed, failed = self._ended
+        totals = (
+            begun + sum(count.rounds for count in counters),
+            agreed + sum(count.rounds_agreed for count in counters),
+            failed + sum(count.rounds_failed for count in counters),
+        )
+        self.stats.sample(self.now, self.hosts.values(), totals)
+        self.events.at(self.now + 1.0, self._sample)
+
+    # What `apply` does, by verb.
+    _actions: ClassVar[dict[str, Callable[[World, Action], None]]] = {
+        "crash": _crash,
+        "restart": _restart,
+        "pause": _pause,
+        "resume": _resume,
+        "cut": _cut,
+        "heal": _heal,
+        "link": _link,
+        "slow": _slow,
+        "skew": _skew,
+        "drift": _drift,
+        "join": _join,
+        "leave": _leave,
+        "rot": _rot,
+        "swap": _swap,
+        "agree": _agree_within,
+        "check": _check,
+    }
+
+    # The trace
+
+    def _trace_request(self, flight: Flight, target: Host | None, raw: bytes, *, lost: bool) -> None:
+        assert self.trace is not None  # noqa: S101 - the caller has looked
+        there = target.name if target is not None else flight.call.peer.address
+        self.trace.message(
+            self.now, "lost" if lost else "call", flight.host.name, there, _kind(flight), raw, request=True
+        )
+
+    def _trace_answer(self, flight: Flight, target: Host, answer: bytes) -> None:
+        assert self.trace is not None  # noqa: S101 - the caller has looked
+        self.trace.message(self.now, "answer", target.name, flight.host.name, _kind(flight), answer, request=False)
+
+
+def _kind(flight: Flight) -> str:
+    return stats.KINDS[flight.kind]
+
+
+def _written(engine: Engine, verb: str, args: tuple[Any, ...], now: float) -> list[Record]:
+    """Do a client's verb, its arguments checked as the API does; returns the records written."""
+    limits = engine.settings.limits
+    limits.check_key(args[0])
+    record: Record | None
+    if verb == "put":
+        limits.check_value(args[1])
+        return [engine.put(args[0], args[1], now)]
+    if verb == "reset":
+        return engine.reset(args[0], now)
+    if verb in ("delete", "add"):
+        record = engine.delete(args[0], now) if verb == "delete" else engine.add(args[0], args[1], now)
+        return [] if record is None else [record]
+    for element in args[1:]:
+        limits.check_element(element)
+    change = engine.set_add if verb == "set-add" else engine.set_remove
+    return change(args[0], list(args[1:]), now)
