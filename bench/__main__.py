@@ -9,11 +9,11 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import delta, idle, machine, memory, merge, put, report, spread
+from bench import delta, engines, idle, machine, memory, merge, put, report, spread
 from bench.results import Benchmark, Measurement
 
 BENCHMARKS: dict[str, Benchmark] = {
-    module.BENCHMARK.name: module.BENCHMARK for module in (merge, delta, put, spread, idle, memory)
+    module.BENCHMARK.name: module.BENCHMARK for module in (merge, delta, engines, put, spread, idle, memory)
 }
 
 

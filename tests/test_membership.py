@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterable
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gossip_grpc.core import membership as module
 from gossip_grpc.core.membership import Membership, Peer, Status
-from gossip_grpc.core.records import Origin, Record
+from gossip_grpc.core.records import Kind, Origin, Record
 from gossip_grpc.core.selection import Candidate
 from gossip_grpc.core.store import Store
 from tests.samples import A, B, C, D, member
@@ -21,14 +26,14 @@ def make(*records: Record) -> Membership:
     return Membership(store, "a:1")
 
 
-def names(candidates: list[Candidate]) -> list[str]:
+def names(candidates: Iterable[Candidate]) -> list[str]:
     return [candidate.node_id for candidate in candidates]
 
 
 def test_peers_are_the_other_members_that_have_not_left_in_order() -> None:
     membership = make(member(C, zone="z"), member(B), member(A), member(D, left=True))
     assert membership.node_id == "a"
-    assert membership.peers() == [Candidate("b"), Candidate("c", "z")]
+    assert membership.peers() == (Candidate("b"), Candidate("c", "z"))
 
 
 def test_status_is_left_if_the_owner_said_so_and_else_alive() -> None:
@@ -50,7 +55,7 @@ def test_a_member_is_reached_where_its_record_says() -> None:
 def test_a_node_that_spoke_to_us_is_a_peer_before_its_record_arrives() -> None:
     membership = make()
     membership.heard(B, "b:7")
-    assert membership.peers() == [Candidate("b")]
+    assert membership.peers() == (Candidate("b"),)
     assert membership.peer("b") == Peer("b:7", "b")
 
 
@@ -58,16 +63,16 @@ def test_a_newer_life_that_spoke_to_us_is_reached_where_it_said() -> None:
     membership = make(member(B, address="old:1", zone="z"))
     membership.heard(B2, "new:1")
     assert membership.address("b") == "new:1"
-    assert membership.peers() == [Candidate("b", "z")]
+    assert membership.peers() == (Candidate("b", "z"),)
 
 
 def test_a_newer_life_of_a_member_that_left_is_a_peer_again() -> None:
     membership = make(member(B, left=True))
-    assert membership.peers() == []
+    assert membership.peers() == ()
     membership.heard(B, "b:1")
-    assert membership.peers() == [], "its farewell calls do not bring it back"
+    assert membership.peers() == (), "its farewell calls do not bring it back"
     membership.heard(B2, "b:1")
-    assert membership.peers() == [Candidate("b")]
+    assert membership.peers() == (Candidate("b"),)
 
 
 def test_an_older_life_cannot_speak_for_a_newer_one() -> None:
@@ -88,7 +93,7 @@ def test_we_are_no_peer_of_ourselves() -> None:
     membership = make(member(A))
     membership.heard(A, "a:1")
     membership.heard(Origin("a", 9), "elsewhere:1")
-    assert membership.peers() == []
+    assert membership.peers() == ()
 
 
 def test_strangers_cannot_fill_our_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +205,98 @@ def test_seeds_are_replaced_as_names_resolve_anew() -> None:
     membership.set_seeds(["old:1"])
     membership.set_seeds(["new:1"])
     assert membership.unreached_seeds() == ["new:1"]
+
+
+# What is kept until something changes
+
+few_origins = st.builds(Origin, st.sampled_from(["b", "c", "d"]), st.integers(1, 3))
+few_addresses = st.sampled_from(["b:1", "c:1", "seed:1"])
+few_records = st.builds(
+    member,
+    few_origins,
+    st.integers(1, 5),
+    address=few_addresses,
+    zone=st.sampled_from(["", "z"]),
+    left=st.booleans(),
+    incarnation=st.integers(1, 3),
+)
+
+Event = Callable[[Membership], object]
+
+
+def records_arrive(*records: Record) -> Event:
+    return lambda membership: membership._store.merge(records, 0.0)
+
+
+def a_record_goes(name: str) -> Event:
+    return lambda membership: membership._store.forget(Kind.MEMBER, name)
+
+
+def is_heard(origin: Origin, address: str) -> Event:
+    return lambda membership: membership.heard(origin, address)
+
+
+def fails(name: str, address: str) -> Event:
+    return lambda membership: membership.failed(Peer(address, name))
+
+
+def are_seeds(addresses: list[str]) -> Event:
+    return lambda membership: membership.set_seeds(addresses)
+
+
+events = st.one_of(
+    st.builds(records_arrive, few_records),
+    st.builds(a_record_goes, st.sampled_from(["b", "c"])),
+    st.builds(is_heard, few_origins, few_addresses),
+    st.builds(fails, st.sampled_from(["b", "c", "d"]), few_addresses),
+    st.builds(are_seeds, st.lists(few_addresses)),
+)
+
+
+def seen(membership: Membership) -> tuple[object, ...]:
+    return (
+        membership.peers(),
+        membership.reachable_peers(),
+        membership.unreachable_peers(),
+        membership.unreached_seeds(),
+        membership.ring().names,
+    )
+
+
+@given(st.lists(events, max_size=30))
+def test_what_is_kept_is_what_would_be_found_anew(history: list[Event]) -> None:
+    membership = make(member(B))
+    for event in history:
+        event(membership)
+        anew = copy.copy(membership)
+        anew._view = None
+        assert seen(membership) == seen(anew)
+
+
+def test_peers_are_the_same_tuple_until_they_change() -> None:
+    membership = make(member(B), member(C))
+    membership.failed(Peer("c:1", "c"))
+    peers, reachable, ring = membership.peers(), membership.reachable_peers(), membership.ring()
+    membership.heard(B, "b:1")
+    membership.heard(C, "c:1")
+    membership.failed(Peer("b:1", "b"))
+    membership._store.write(Kind.REGISTER, "k", "v", 0.0)
+    assert membership.peers() is peers
+    assert membership.reachable_peers() is reachable
+    membership.failed(Peer("b:1", "b"))
+    assert membership.peers() is peers
+    assert membership.ring() is ring
+    assert membership.reachable_peers() == (Candidate("c"),)
+
+
+def test_who_speaks_to_us_as_its_record_says_takes_no_memory() -> None:
+    membership = make(member(B))
+    membership.failed(Peer("b:1", "b"))
+    membership.heard(B, "b:1")
+    membership.heard(C, "c:1")
+    membership._store.merge([member(C)], 0.0)
+    membership.heard(C, "c:1")
+    assert membership._contacts == {}
 
 
 # Our own record

@@ -7,8 +7,9 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil, log2
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,15 +23,16 @@ from gossip_grpc.core.selection import (
     SelectorKind,
     ZoneAwareSelector,
     make_selector,
+    pick,
     revive,
 )
 
 
-def candidates(names: Sequence[str], zone: str = "") -> list[Candidate]:
-    return [Candidate(name, zone) for name in sorted(names)]
+def candidates(names: Sequence[str], zone: str = "") -> tuple[Candidate, ...]:
+    return tuple(Candidate(name, zone) for name in sorted(names))
 
 
-def numbered(count: int) -> list[Candidate]:
+def numbered(count: int) -> tuple[Candidate, ...]:
     return candidates([f"n{i:03}" for i in range(count)])
 
 
@@ -108,6 +110,14 @@ def test_round_robin_forgets_who_left_in_the_middle_of_a_pass() -> None:
     assert {selector.select(numbered(2)) for _ in range(4)} == set(numbered(2))
 
 
+def test_round_robin_knows_a_peer_by_its_name_and_selects_it_as_it_is_now() -> None:
+    selector = RoundRobinSelector(random.Random(1))
+    peers = candidates(["a", "b", "c"], "old")
+    first = selector.select(peers)
+    rest = {selector.select(candidates(["a", "b", "c"], "new")) for _ in range(2)}
+    assert rest == {Candidate(name, "new") for name in "abc" if name != first.node_id}
+
+
 def test_round_robin_shuffles_each_pass_anew() -> None:
     selector, peers = RoundRobinSelector(random.Random(1)), numbered(8)
     passes = {tuple(selector.select(peers) for _ in range(8)) for _ in range(5)}
@@ -120,8 +130,8 @@ def test_several_newcomers_enter_alike_in_every_process() -> None:
 import random
 from gossip_grpc.core.selection import Candidate, RoundRobinSelector
 selector = RoundRobinSelector(random.Random(1))
-selector.select([Candidate("n0")])
-print([selector.select([Candidate(f"n{i}") for i in range(9)]).node_id for _ in range(9)])
+selector.select((Candidate("n0"),))
+print([selector.select(tuple(Candidate(f"n{i}") for i in range(9))).node_id for _ in range(9)])
 """
     printed = {
         subprocess.run(
@@ -153,7 +163,7 @@ def test_hypercube_pushes_reach_everybody_in_log_n_rounds(count: int) -> None:
 
 def test_hypercube_goes_on_in_steps_of_powers_of_two_and_round_the_end() -> None:
     selector = HypercubeSelector("n006")
-    peers = [peer for peer in numbered(8) if peer.node_id != "n006"]
+    peers = tuple(peer for peer in numbered(8) if peer.node_id != "n006")
     assert [selector.select(peers).node_id for _ in range(4)] == ["n007", "n000", "n002", "n007"]
 
 
@@ -175,6 +185,56 @@ def test_zone_aware_takes_what_there_is_where_all_are_near_or_all_far(zone: str)
     selector = ZoneAwareSelector(random.Random(1), "here")
     peers = candidates(["a", "b"], zone)
     assert {selector.select(peers) for _ in range(50)} == set(peers)
+
+
+def test_zone_aware_follows_a_peer_that_moves_to_another_zone() -> None:
+    selector = ZoneAwareSelector(random.Random(1), "here")
+    both = Candidate("a", "here"), Candidate("b", "there")
+    assert {selector.select(both) for _ in range(50)} == set(both)
+    moved = Candidate("a", "there"), Candidate("b", "here")
+    picks = Counter(selector.select(moved).node_id for _ in range(1000))
+    assert picks["b"] > picks["a"]
+
+
+# Picking several
+
+
+@given(st.integers(1, 40), st.integers(0, 12), st.sets(st.integers(0, 39)), st.integers(0, 100))
+def test_picks_are_different_names_none_to_be_avoided_and_as_many_as_there_are(
+    total: int, count: int, avoided: set[int], seed: int
+) -> None:
+    names = [f"n{i}" for i in range(total)]
+    avoid = {f"n{i}" for i in avoided}
+    picked = pick(names, count, random.Random(seed), avoid=avoid)
+    assert len(set(picked)) == len(picked) == min(count, len(set(names) - avoid))
+    assert set(picked) <= set(names) - avoid
+
+
+@pytest.mark.parametrize("avoided", [0, 3, 15])
+def test_all_names_are_picked_about_equally_often_whether_they_are_rare_or_not(avoided: int) -> None:
+    rng = random.Random(1)
+    names = [f"n{i}" for i in range(20)]
+    avoid = set(names[:avoided])
+    counts = Counter(name for _ in range(10_000) for name in pick(names, 2, rng, avoid=avoid))
+    share = 2 / (20 - avoided)
+    assert counts.keys() == set(names) - avoid
+    assert all(count / 10_000 == pytest.approx(share, abs=0.02) for count in counts.values())
+
+
+def test_few_of_many_names_are_looked_at() -> None:
+    class Names(list[str]):
+        looked = 0
+
+        def __getitem__(self, index: Any) -> Any:
+            self.looked += 1
+            return super().__getitem__(index)
+
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("all were looked at")
+
+    names = Names(f"n{i}" for i in range(1000))
+    assert len(pick(names, 3, random.Random(1), avoid={"n7", "n8"})) == 3
+    assert names.looked <= 5
 
 
 # Reviving

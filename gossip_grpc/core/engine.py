@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from gossip_grpc.core.counters import Counters
+from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
 from gossip_grpc.core.membership import Membership, Peer
 from gossip_grpc.core.messages import (
@@ -36,7 +37,7 @@ from gossip_grpc.core.records import Kind, Member, Origin, Record, Value
 from gossip_grpc.core.rumor import Rumors
 from gossip_grpc.core.selection import SelectorKind, make_selector, revive
 from gossip_grpc.core.store import Store, member_of
-from gossip_grpc.core.sync import Delta, Digest, Strategy, compare
+from gossip_grpc.core.sync import Delta, Digest, Strategy, compare, hash_digest
 from gossip_grpc.core.transfer import InboundDelta, check_records
 from gossip_grpc.errors import LimitError, LocalError, NotReadyError, Reason, RemoteError
 
@@ -60,9 +61,6 @@ DIGEST_ROUNDS = 10
 
 MAX_CONFLICTS = 100
 """Lives of other nodes under our id that are logged, each once."""
-
-MAX_OPEN_RUMORS = 16
-"""Pushes of rumors that a peer may owe an answer for; beyond it the peer's rumors go to others."""
 
 LEAVE_PEERS = 3
 """How many peers a leaving node pushes its leave record to at a time."""
@@ -123,17 +121,16 @@ class Engine:
         self.last_round: tuple[float, str] | None = None
         self._rng = rng
         self._effects: list[Effect] = []
-        self._rumors = Rumors(node_id=origin.node_id, fanout=settings.fanout, interval=settings.rumor_interval, rng=rng)
+        self._rumors = Rumors(fanout=settings.fanout, interval=settings.rumor_interval, rng=rng)
         self._selector = make_selector(settings.selector, node_id=origin.node_id, zone=member.zone, rng=rng)
         self._rounds: dict[str, Round] = {}
         self._fetching: Round | None = None
         self._deltas: dict[Call, InboundDelta] = {}
         self._transfers: dict[tuple[Origin, int], _Transfer] = {}
         self._recent: list[Record] = []
-        self._digest: tuple[int, Digest, int] | None = None
+        self._digest: tuple[int, Digest] | None = None
         self._heard_at = now  # when a peer answered last, or the start
         self._conflicts: set[int] = set()
-        self._open_rumors: dict[str, int] = {}
         self._synced = False
         self._next_round = now if settings.has_seeds else now + self._rng.random() * settings.gossip_interval
         self._leave_record: Record | None = None
@@ -252,7 +249,7 @@ class Engine:
         waiting = [p.node_id for p in self.membership.reachable_peers() if p.node_id not in self.leave_acks]
         for node_id in self._rng.sample(waiting, min(LEAVE_PEERS, len(waiting))):
             # With a comparison: where both agree, the peer knows this node's writes settled, and may purge them.
-            self._call(node_id, PushRequest(records=[self._leave_record], digest_hash=self.digest()[1]))
+            self._call(node_id, PushRequest(records=[self._leave_record], digest_hash=self.digest_hash()))
         self._push_rumors(now)
 
     # What peers ask
@@ -263,11 +260,10 @@ class Engine:
             self._heard(sender, address)
         if request.digest is not None:
             return PullReply(delta=self.store.delta(request.digest, repair=request.repair))
-        digest, digest_hash = self.digest()
-        if request.digest_hash != digest_hash:
-            return PullReply(digest=digest)
+        if request.digest_hash != self.digest_hash():
+            return PullReply(digest=self._own_digest())
         if sender is not None:
-            self._agreed(sender, digest)
+            self._agreed(sender, self.store.coverage)
         return PullReply(agreed=True)
 
     def on_push(
@@ -380,7 +376,7 @@ class Engine:
         if isinstance(request, PushRequest) and self._holds_leave_record(request):
             self.leave_acks |= {sender.node_id} - {self.store.origin.node_id}
         if call.round is None:
-            self._rumor_ended(call)
+            self._rumors.ended(call.peer.node_id or "")
         elif isinstance(request, PushRequest) and request.delta is not None:
             self._end_round(call.round, sender.node_id, now)
         else:
@@ -392,7 +388,7 @@ class Engine:
         if not answered:
             self.membership.failed(call.peer)
         if call.round is None:
-            self._rumor_ended(call)
+            self._rumors.ended(call.peer.node_id or "")
             if not answered:
                 self._redirect(call)
             return
@@ -405,11 +401,18 @@ class Engine:
     # Digest
 
     def digest(self) -> tuple[Digest, int]:
-        """The store's digest and its hash, made once for each version of the store."""
+        """The store's digest and its hash."""
+        return self._own_digest(), self.digest_hash()
+
+    def digest_hash(self) -> int:
+        """The hash of the store's digest; most rounds need no more of it."""
+        return hash_digest(self.store.coverage, self.store.fingerprint)
+
+    def _own_digest(self) -> Digest:
+        """The store's digest, made once for each version of the store."""
         if self._digest is None or self._digest[0] != self.store.version:
-            digest = self.store.digest()
-            self._digest = (self.store.version, digest, digest.hash())
-        return self._digest[1], self._digest[2]
+            self._digest = (self.store.version, self.store.digest())
+        return self._digest[1]
 
     # Writing
 
@@ -451,28 +454,18 @@ class Engine:
         due = self._rumors.deadline()
         if due is None or now < due:
             return
-        for node_id, records in self._rumors.take(now, self._listening()).items():
+        pushes = self._rumors.take(now, self.membership.ring(), self.membership.unreachable())
+        for node_id, records in pushes.items():
             self._call(node_id, PushRequest(records=records))
-
-    def _listening(self) -> list[str]:
-        """Peers worth pushing rumors to: reachable, and not behind with their answers."""
-        peers = self.membership.reachable_peers()
-        return [peer.node_id for peer in peers if self._open_rumors.get(peer.node_id, 0) < MAX_OPEN_RUMORS]
 
     def _redirect(self, call: Call) -> None:
         """Give rumors whose push failed to the next on the ring, so that dead nodes do not cut it."""
         failed, request = call.peer.node_id, call.request
         if failed is None or not isinstance(request, PushRequest) or self._holds_leave_record(request):
             return  # `spread_leave` chooses itself whom to try next
-        following = self._rumors.after(failed, self._listening())
+        following = self._rumors.after(failed, self.membership.ring(), self.membership.unreachable())
         if following is not None:
             self._call(following, request)
-
-    def _rumor_ended(self, call: Call) -> None:
-        name = call.peer.node_id or ""
-        left = self._open_rumors.pop(name, 1) - 1
-        if left > 0:
-            self._open_rumors[name] = left
 
     def _holds_leave_record(self, request: PushRequest) -> bool:
         return any(record is self._leave_record for record in request.records)
@@ -502,12 +495,11 @@ class Engine:
     def _push_reply(self, sender: Origin, fresh: list[Record], digest_hash: int | None) -> PushReply:
         reply = PushReply(fresh=len(fresh))
         if digest_hash is not None:
-            digest, own_hash = self.digest()
-            reply.agreed = digest_hash == own_hash
+            reply.agreed = digest_hash == self.digest_hash()
             if reply.agreed:
-                self._agreed(sender, digest)
+                self._agreed(sender, self.store.coverage)
             else:
-                reply.digest = digest
+                reply.digest = self._own_digest()
         return reply
 
     # Rounds
@@ -530,17 +522,17 @@ class Engine:
         if peer.address in self._rounds:
             return
         strategy = self.settings.strategy if self.ready else Strategy.PUSH_PULL
-        current = Round(peer, strategy.fetches, strategy.sends, self.digest()[0])
+        current = Round(peer, strategy.fetches, strategy.sends, self.store.coverage.copy())
         self._rounds[peer.address] = current
         self.counters.rounds += 1
         if self.store.purge_blocked and self.counters.rounds % DIGEST_ROUNDS == 1:
             # A hash would only say that both agree; the peer's causal context is in its digest.
             self._effects.append(Call(peer, PullRequest(), current))
         elif strategy.fetches:
-            self._effects.append(Call(peer, PullRequest(digest_hash=self.digest()[1]), current))
+            self._effects.append(Call(peer, PullRequest(digest_hash=self.digest_hash()), current))
         else:
             recent, self._recent = self._recent, []
-            self._effects.append(Call(peer, PushRequest(records=recent, digest_hash=self.digest()[1]), current))
+            self._effects.append(Call(peer, PushRequest(records=recent, digest_hash=self.digest_hash()), current))
 
     def _compared(self, current: Round, sender: Origin, reply: PullReply | PushReply, now: float) -> None:
         if sender.node_id == self.store.origin.node_id:  # a seed's name led back to us
@@ -554,7 +546,7 @@ class Engine:
                 self._sync_done(sender.node_id)
             self._end_round(current, sender.node_id, now)
             return
-        ours = self.digest()[0]
+        ours = self._own_digest()
         verdict = compare(ours, theirs)
         if not verdict.we_lack:
             self.store.learn_context(theirs.context)
@@ -572,7 +564,7 @@ class Engine:
 
     def _send(self, current: Round, theirs: Digest, now: float, *, repaired: bool = False) -> None:
         """After a comparison or a fetch: push what the peer lacks, if the strategy sends; after a repair, always."""
-        verdict = compare(self.digest()[0], theirs)
+        verdict = compare(self._own_digest(), theirs)
         repair = repaired and verdict.diverged
         if repair or (current.sends and verdict.they_lack):
             delta = self.store.delta(theirs, repair=repair)
@@ -606,12 +598,12 @@ class Engine:
         if not self.ready:
             self._become_ready(f"synced with {name}")
 
-    def _agreed(self, peer: Origin, digest: Digest) -> None:
-        """The peer had this digest of ours too: we cover all that it covered, so its last write in it is settled.
+    def _agreed(self, peer: Origin, coverage: Coverage) -> None:
+        """The peer had this coverage of ours too: we cover all that it covered, so its last write in it is settled.
 
         Not what came since: between the peer's answer and now it may have seen more, and written after that.
         """
-        sequence = digest.coverage.sequence(peer)
+        sequence = coverage.sequence(peer)
         if sequence:
             self.store.learn_context({peer: sequence})
 
@@ -654,7 +646,7 @@ class Engine:
             )
 
     def _call(self, node_id: str, request: PushRequest) -> None:
-        self._open_rumors[node_id] = self._open_rumors.get(node_id, 0) + 1
+        self._rumors.begun(node_id)
         self._effects.append(Call(self.membership.peer(node_id), request))
 
     def _notice(self, event: str, level: str, **facts: object) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.records import Record
 from gossip_grpc.core.sync import Delta, Digest
@@ -52,12 +53,12 @@ class PushReply:
 
 @dataclass(slots=True, eq=False)
 class Round:
-    """One round of anti-entropy, as its initiator sees it. `sent` is our digest when the comparison was asked for."""
+    """One round of anti-entropy, as its initiator sees it. `sent` is our coverage when the comparison was asked for."""
 
     peer: Peer
     fetches: bool
     sends: bool
-    sent: Digest
+    sent: Coverage
 
 
 @dataclass(slots=True, eq=False)

@@ -6,7 +6,7 @@ Ring 0 carries the rumors (see rumor.py). Failure detection will take its monito
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from xxhash import xxh3_64_intdigest
 
@@ -16,8 +16,24 @@ def position(node_id: str, ring: int = 0) -> int:
     return xxh3_64_intdigest(node_id.encode(), ring)
 
 
-def successors(node_id: str, others: Iterable[str], ring: int = 0) -> list[str]:
-    """The other nodes in the order in which they follow `node_id` on a ring."""
-    order = sorted((position(other, ring), other) for other in others)
-    start = bisect_right(order, (position(node_id, ring), node_id))
-    return [name for _, name in order[start:] + order[:start]]
+class Ring:
+    """Other nodes in the order in which they follow a node on a ring. Never changed.
+
+    Attributes:
+        names: the other nodes, from the node's successor to its predecessor.
+    """
+
+    __slots__ = ("_ring", "_start", "names")
+
+    def __init__(self, node_id: str, others: Iterable[str], ring: int = 0) -> None:
+        self._ring = ring
+        self._start = (position(node_id, ring), node_id)
+        self.names = tuple(sorted(others, key=self._rank))
+
+    def behind(self, name: str) -> Sequence[str]:
+        """The nodes that follow another one, which may be missing from the ring, up to the end of `names`."""
+        return self.names[bisect_right(self.names, self._rank(name), key=self._rank) :]
+
+    def _rank(self, name: str) -> tuple[bool, int, str]:
+        place = (position(name, self._ring), name)
+        return (place < self._start, *place)

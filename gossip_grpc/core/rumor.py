@@ -12,24 +12,30 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from gossip_grpc.core.records import Record
-from gossip_grpc.core.rings import successors
+from gossip_grpc.core.rings import Ring
+from gossip_grpc.core.selection import pick
 
 MAX_PENDING = 10_000
 """Records that wait for the next push. Beyond it the oldest are left to anti-entropy, so memory stays bounded."""
 
+MAX_OPEN = 16
+"""Pushes of rumors that a peer may owe an answer for; beyond it the peer's rumors go to others."""
+
 
 class Rumors:
-    """The records to be pushed next, each with the peer it came from (None: written here)."""
+    """The records to be pushed next, each with the peer it came from (None: written here), and who is to get them."""
 
-    def __init__(self, *, node_id: str, fanout: int, interval: float, rng: random.Random) -> None:
-        self._node_id = node_id
+    def __init__(self, *, fanout: int, interval: float, rng: random.Random) -> None:
         self._fanout = fanout
         self._interval = interval
         self._rng = rng
         self._pending: dict[Record, str | None] = {}
         self._next = float("-inf")
+        self._open: dict[str, int] = {}
+        self._busy: set[str] = set()  # who owes MAX_OPEN answers
         self.dropped = 0
 
     def add(self, records: Sequence[Record], source: str | None) -> None:
@@ -46,40 +52,46 @@ class Rumors:
         """When the next push is due; None if nothing waits."""
         return self._next if self._pending else None
 
-    def take(self, now: float, peers: Sequence[str]) -> dict[str, list[Record]]:
+    def take(self, now: float, ring: Ring, unreachable: AbstractSet[str]) -> dict[str, list[Record]]:
         """What to push to whom, if a push is due. Nothing goes back to where it came from, nor to its writer.
 
-        Without peers nothing is kept: who joins later gets it by anti-entropy.
+        Without peers to listen nothing is kept: who joins later gets it by anti-entropy.
         """
         if not self._pending or now < self._next:
             return {}
         pending, self._pending = self._pending, {}
-        if not peers:
+        deaf = unreachable | self._busy
+        successor = next((name for name in ring.names if name not in deaf), None)
+        if successor is None:
             return {}
         self._next = now + self._interval
         knowing = [{source, record.origin.node_id} for record, source in pending.items()]
-        targets = self.targets(peers, exclude=set.intersection(*knowing))
+        all_know: set[str | None] = set.intersection(*knowing)
+        # If the successor knows it all, the ring goes on there by itself.
+        targets = [] if successor in all_know else [successor]
+        targets += pick(ring.names, self._fanout - len(targets), self._rng, avoid={successor, *all_know, *deaf})
         return {
             peer: [record for record, known in zip(pending, knowing, strict=True) if peer not in known]
             for peer in targets
         }
 
-    def after(self, failed: str, peers: Sequence[str]) -> str | None:
+    def after(self, failed: str, ring: Ring, unreachable: AbstractSet[str]) -> str | None:
         """Who gets what `failed` could not be given: the next on the ring, as it starts at this node, or None.
 
         One for one, and never round the ring, so that losses cannot multiply pushes.
         """
-        ring = successors(self._node_id, {*peers, failed})
-        return next(iter(ring[ring.index(failed) + 1 :]), None)
+        return next((name for name in ring.behind(failed) if name not in unreachable and name not in self._busy), None)
 
-    def targets(self, peers: Sequence[str], exclude: set[str | None]) -> list[str]:
-        """The ring's successor and, of the others, as many at random as the fan-out allows.
+    def begun(self, peer: str) -> None:
+        """A push to the peer is on its way."""
+        left = self._open[peer] = self._open.get(peer, 0) + 1
+        if left >= MAX_OPEN:
+            self._busy.add(peer)
 
-        Args:
-            peers: who can be reached.
-            exclude: who knows all of it already. If the successor does, the ring goes on there by itself.
-        """
-        successor = successors(self._node_id, peers)[0]
-        chosen = [] if successor in exclude else [successor]
-        others = sorted(peer for peer in peers if peer != successor and peer not in exclude)
-        return chosen + self._rng.sample(others, min(self._fanout - len(chosen), len(others)))
+    def ended(self, peer: str) -> None:
+        """A push to the peer has had its outcome."""
+        left = self._open.pop(peer, 1) - 1
+        if left:
+            self._open[peer] = left
+        if left < MAX_OPEN:
+            self._busy.discard(peer)

@@ -8,14 +8,21 @@
 | `zone-aware`  | mostly in the own zone, sometimes far, by distance weight                                 |
 
 Beside them `revive` is the fifth kind: who else is tried in a round, so that partitions heal unattended.
+
+None of them looks at every candidate in every round: candidates come as the same tuple until they change.
 """
 
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+
+MAX_DRAWS = 4
+"""Random draws for each name that is to be picked, before all of the names are looked at."""
 
 
 class SelectorKind(StrEnum):
@@ -37,7 +44,7 @@ class Candidate(NamedTuple):
 class Selector(Protocol):
     """Selects one of some candidates, in order of node_id and never empty."""
 
-    def select(self, candidates: Sequence[Candidate]) -> Candidate:
+    def select(self, candidates: tuple[Candidate, ...]) -> Candidate:
         """The peer for the next round."""
         ...
 
@@ -48,7 +55,7 @@ class RandomSelector:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
 
-    def select(self, candidates: Sequence[Candidate]) -> Candidate:
+    def select(self, candidates: tuple[Candidate, ...]) -> Candidate:
         """The peer for the next round."""
         return self._rng.choice(candidates)
 
@@ -58,20 +65,26 @@ class RoundRobinSelector:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._waiting: list[str] = []
-        self._known: set[str] = set()
+        self._candidates: tuple[Candidate, ...] = ()
+        self._waiting: list[Candidate] = []
 
-    def select(self, candidates: Sequence[Candidate]) -> Candidate:
+    def select(self, candidates: tuple[Candidate, ...]) -> Candidate:
         """The peer for the next round."""
-        by_name = {candidate.node_id: candidate for candidate in candidates}
-        for name in sorted(by_name.keys() - self._known) if self._known else ():
-            self._waiting.insert(self._rng.randint(0, len(self._waiting)), name)
-        self._known = set(by_name)
-        self._waiting = [name for name in self._waiting if name in by_name]
+        if candidates is not self._candidates:
+            self._replace(candidates)
         if not self._waiting:
-            self._waiting = sorted(by_name)
+            self._waiting = list(candidates)
             self._rng.shuffle(self._waiting)
-        return by_name[self._waiting.pop()]
+        return self._waiting.pop()
+
+    def _replace(self, candidates: tuple[Candidate, ...]) -> None:
+        by_name = {candidate.node_id: candidate for candidate in candidates}
+        self._waiting = [by_name[old.node_id] for old in self._waiting if old.node_id in by_name]
+        known = {candidate.node_id for candidate in self._candidates}
+        for candidate in candidates if known else ():
+            if candidate.node_id not in known:
+                self._waiting.insert(self._rng.randint(0, len(self._waiting)), candidate)
+        self._candidates = candidates
 
 
 class HypercubeSelector:
@@ -84,15 +97,12 @@ class HypercubeSelector:
         self._node_id = node_id
         self._round = 0
 
-    def select(self, candidates: Sequence[Candidate]) -> Candidate:
+    def select(self, candidates: tuple[Candidate, ...]) -> Candidate:
         """The peer for the next round."""
-        after = [candidate for candidate in candidates if candidate.node_id > self._node_id]
-        before = [candidate for candidate in candidates if candidate.node_id < self._node_id]
-        ranked = after + before  # ranked[k] is k + 1 ranks after this node
-        dimensions = len(ranked).bit_length()
-        step = 1 << (self._round % dimensions)
+        following = bisect_left(candidates, self._node_id, key=lambda candidate: candidate.node_id)
+        step = 1 << (self._round % len(candidates).bit_length())
         self._round += 1
-        return ranked[(step - 1) % len(ranked)]
+        return candidates[(following + step - 1) % len(candidates)]
 
 
 class ZoneAwareSelector:
@@ -107,14 +117,19 @@ class ZoneAwareSelector:
     def __init__(self, rng: random.Random, zone: str) -> None:
         self._rng = rng
         self._zone = zone
+        self._candidates: tuple[Candidate, ...] = ()
+        self._near: list[Candidate] = []
+        self._far: list[Candidate] = []
 
-    def select(self, candidates: Sequence[Candidate]) -> Candidate:
+    def select(self, candidates: tuple[Candidate, ...]) -> Candidate:
         """The peer for the next round."""
-        near = [candidate for candidate in candidates if candidate.zone == self._zone]
-        far = [candidate for candidate in candidates if candidate.zone != self._zone]
-        if near and (not far or self._rng.random() < self.near_share):
-            return self._rng.choice(near)
-        return self._rng.choice(far)
+        if candidates is not self._candidates:
+            self._candidates = candidates
+            self._near = [candidate for candidate in candidates if candidate.zone == self._zone]
+            self._far = [candidate for candidate in candidates if candidate.zone != self._zone]
+        if self._near and (not self._far or self._rng.random() < self.near_share):
+            return self._rng.choice(self._near)
+        return self._rng.choice(self._far)
 
 
 def make_selector(kind: SelectorKind, *, node_id: str, zone: str, rng: random.Random) -> Selector:
@@ -136,3 +151,21 @@ def revive(unreachable: Sequence[str], reachable: int, rng: random.Random) -> st
     if unreachable and rng.random() < len(unreachable) / (reachable + 1):
         return rng.choice(unreachable)
     return None
+
+
+def pick(names: Sequence[str], count: int, rng: random.Random, *, avoid: AbstractSet[str | None]) -> list[str]:
+    """Up to `count` of some names (there is one at least) uniformly at random, none of them to be avoided.
+
+    First by drawing names until they fit, so that of many names few are looked at.
+    """
+    picked: list[str] = []
+    for _ in range(MAX_DRAWS * count):
+        name = names[int(rng.random() * len(names))]
+        if name not in avoid and name not in picked:
+            picked.append(name)
+            if len(picked) == count:
+                break
+    if len(picked) < count:
+        rest = [name for name in names if name not in avoid and name not in picked]
+        picked += rng.sample(rest, min(count - len(picked), len(rest)))
+    return picked

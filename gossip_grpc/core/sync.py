@@ -53,10 +53,10 @@ class Digest:
 
     def hash(self) -> int:
         """64-bit hash of coverage and fingerprint. Floor and context differ between nodes that agree."""
-        return digest_hash(self.coverage, self.fingerprint)
+        return hash_digest(self.coverage, self.fingerprint)
 
 
-def digest_hash(coverage: Coverage, fingerprint: int) -> int:
+def hash_digest(coverage: Coverage, fingerprint: int) -> int:
     """The hash of the digest that a store of this coverage and fingerprint would make."""
     return xxh3_64_intdigest(f"{coverage.hash()} {fingerprint}".encode())
 
