@@ -1,0 +1,187 @@
+"""`gossip-grpc simulate check`: random clusters, random faults, all checkers."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import closing
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import click
+
+from gossip_grpc.cli import show
+from gossip_grpc.cli.base import USAGE, Command, Settings, fail
+from gossip_grpc.cli.simulate import json_option, progress, seed_option
+
+if TYPE_CHECKING:
+    from gossip_grpc.sim.check import Outcome
+
+FOUND = 1
+"""The exit code when a schedule failed."""
+
+_SHOWN = 10
+"""Failing seeds, and violations of one, that are listed."""
+
+
+class _Seeds(click.ParamType):
+    name = "A..B"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> range:
+        if isinstance(value, range):
+            return value
+        match = re.fullmatch(r"(\d{1,18})(?:\.\.(\d{1,18}))?", str(value))
+        if match is None:
+            self.fail(f"{value!r} is neither a seed, such as 7, nor seeds from A to B, such as 0..999.", param, ctx)
+        first = int(match[1])
+        last = int(match[2] or first)
+        if last < first:
+            self.fail(f"{value!r} is no seeds: the first must not be above the last.", param, ctx)
+        return range(first, last + 1)
+
+
+@click.command(cls=Command)
+@click.option(
+    "--seeds",
+    type=_Seeds(),
+    default="0..999",
+    show_default=True,
+    help="Which schedules: a seed makes one. Both ends are run.",
+)
+@click.option("--jobs", type=click.IntRange(1, 1024), help="How many processes.  [default: one a core]")
+@click.option(
+    "--scenario",
+    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
+    metavar="FILE",
+    help="Run this one schedule instead, with --seed.",
+)
+@click.option("--no-shrink", is_flag=True, help="Show the first schedule that fails as it is.")
+@click.option("--plant", metavar="NAME", help="Run with a planted fault, to see it found. `--plant list` names them.")
+@seed_option
+@json_option
+@click.pass_obj
+def check(
+    settings: Settings,
+    seeds: range,
+    jobs: int | None,
+    scenario: Path | None,
+    no_shrink: bool,
+    plant: str | None,
+    seed: int,
+) -> None:
+    """Run random clusters with random faults, and check them.
+
+    Each seed makes a schedule: a small cluster of real engines, what clients do, and what goes wrong (losses, cuts,
+    crashes with and without disk, pauses, slow nodes, corruption). At the end all faults are mended and all nodes must
+    agree, with nothing lost and nothing back from the dead. The first schedule that fails is shrunk to a short one,
+    which can be saved and run again with --scenario.
+
+    Exit code 0 if all is well, 1 if a schedule failed.
+
+    Examples:
+      gossip-grpc simulate check
+      gossip-grpc simulate check --seeds 0..99999 --jobs 8
+      gossip-grpc simulate check --plant tie-by-arrival
+    """
+    from gossip_grpc.sim import faults  # noqa: PLC0415 - the engine and protobuf; help needs neither
+
+    if plant == "list":
+        show.table(("name", "what goes wrong"), [(name, faults.describe(name)) for name in faults.FAULTS])
+        return
+    if plant is not None and plant not in faults.FAULTS:
+        fail(f"there is no planted fault {plant!r}; `--plant list` names them", code=USAGE)
+    if scenario is not None:
+        _one(settings, scenario, seed, plant)
+    else:
+        _many(settings, seeds, jobs, plant, shrinking=not no_shrink)
+
+
+def _one(settings: Settings, scenario: Path, seed: int, plant: str | None) -> None:
+    from gossip_grpc.sim.check import run, with_plant  # noqa: PLC0415
+    from gossip_grpc.sim.schedule import ScheduleError  # noqa: PLC0415
+
+    try:
+        with with_plant(plant):
+            outcome = run(scenario.read_text(), seed)
+    except ScheduleError as error:
+        fail(str(error).replace("scenario,", f"{scenario},", 1), code=USAGE)
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{scenario}: {error}", code=USAGE)
+    if settings.json:
+        show.as_json({"seed": seed, "violations": list(outcome.violations)})
+    elif outcome.failed:
+        _tell_violations(outcome)
+    else:
+        click.echo("Nothing is wrong.")
+    raise click.exceptions.Exit(FOUND if outcome.failed else 0)
+
+
+def _many(settings: Settings, seeds: range, jobs: int | None, plant: str | None, *, shrinking: bool) -> None:
+    from gossip_grpc.sim.check import run_seeds, with_plant  # noqa: PLC0415
+    from gossip_grpc.sim.shrink import shrink  # noqa: PLC0415
+
+    start = monotonic()
+    done, cpu, virtual, messages, writes = 0, 0.0, 0.0, 0, 0
+    failures: list[Outcome] = []
+    jobs = jobs or os.cpu_count() or 1
+    with progress(len(seeds), "Checking") as tell, closing(run_seeds(seeds, jobs, plant)) as batches:
+        for batch in batches:
+            done += batch.seeds
+            cpu += batch.cpu_seconds
+            virtual += batch.virtual_seconds
+            messages += batch.messages
+            writes += batch.writes
+            failures += batch.failures
+            tell(done)
+    failures.sort(key=lambda outcome: outcome.seed)
+    elapsed = monotonic() - start
+    shortest = None
+    if failures:
+        shortest = failures[0].text
+        if shrinking:
+            first = failures[0]
+            with progress(1, "Shrinking") as tell, with_plant(plant):
+                shortest = shrink(first.text, first.seed, first.kinds)
+                tell(1)
+    if settings.json:
+        document = {
+            "seeds": {"first": seeds.start, "last": seeds.stop - 1, "run": done},
+            "failed": [{"seed": outcome.seed, "violations": list(outcome.violations)} for outcome in failures],
+            "shortest_failing_schedule": shortest,
+            "virtual_seconds": round(virtual, 3),
+            "messages": messages,
+            "writes": writes,
+            "seconds": round(elapsed, 3),
+            "cpu_seconds": round(cpu, 3),
+            "jobs": jobs,
+        }
+        show.as_json(document)
+    else:
+        click.echo(
+            f"{done:,} schedules: {writes:,} writes, {messages:,} messages, {virtual / 3600:,.1f} h of virtual time "
+            f"in {elapsed:,.1f} s ({cpu / max(done, 1) * 1000:.0f} ms of processor each)"
+        )
+        if shortest is None:
+            click.echo("Nothing is wrong.")
+        else:
+            _tell_failures(failures, shortest)
+    raise click.exceptions.Exit(FOUND if failures else 0)
+
+
+def _tell_failures(failures: list[Outcome], shortest: str) -> None:
+    first = failures[0]
+    shown = ", ".join(str(outcome.seed) for outcome in failures[:_SHOWN])
+    more = f" and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
+    click.echo(f"{len(failures)} failed: seed {shown}{more}\n")
+    click.echo(f"Seed {first.seed}:")
+    _tell_violations(first)
+    click.echo(f"\nA schedule that fails so (save it, then: simulate check --scenario FILE --seed {first.seed}):\n")
+    click.echo(shortest, nl=False)
+
+
+def _tell_violations(outcome: Outcome) -> None:
+    for violation in outcome.violations[:_SHOWN]:
+        click.echo(f"  {violation}")
+    if len(outcome.violations) > _SHOWN:
+        click.echo(f"  ... and {len(outcome.violations) - _SHOWN} more")

@@ -1,0 +1,162 @@
+"""Running schedules under all checkers: one, or many seeds over several processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from multiprocessing import get_context
+from time import process_time
+
+from gossip_grpc.sim import faults
+from gossip_grpc.sim.checkers import Monitor, check, check_end
+from gossip_grpc.sim.generate import generate
+from gossip_grpc.sim.schedule import Schedule, parse
+from gossip_grpc.sim.world import World
+
+_BATCH = 25
+"""Seeds that a process is given at a time."""
+
+
+_STEP = 0.25
+"""Virtual seconds between looks at whether all have agreed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one schedule.
+
+    Attributes:
+        seed: of the network and the nodes.
+        text: the schedule.
+        violations: what went wrong, in the order in which it was seen; each begins with the name of its check.
+        virtual_seconds: how long the schedule is.
+        messages: how many messages were sent.
+        writes: how many writes were acknowledged.
+    """
+
+    seed: int
+    text: str
+    violations: tuple[str, ...]
+    virtual_seconds: float = 0.0
+    messages: int = 0
+    writes: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything went wrong."""
+        return bool(self.violations)
+
+    @property
+    def kinds(self) -> set[str]:
+        """The names of the checks that found something."""
+        return {violation.partition(":")[0] for violation in self.violations}
+
+
+def run(text: str, seed: int) -> Outcome:
+    """Run one schedule; every checker looks at each `check` and `agree` of it, and at its end.
+
+    Raises:
+        ScheduleError: the text is no schedule.
+    """
+    schedule = parse(text)
+    world = World(schedule, seed)
+    monitor = Monitor(world)
+    try:
+        _run_to_the_end(world, schedule)
+    except Exception as error:  # noqa: BLE001  a crash of the core is a finding like any other
+        violations = [f"crash: {type(error).__name__}: {error}"]
+    else:
+        judge = check_end if world.agreed() else check
+        violations = [*world.failures, *judge(world, monitor)]
+    return Outcome(
+        seed,
+        text,
+        tuple(dict.fromkeys(violations)),
+        world.now,
+        world.stats.messages,
+        sum(write.acknowledged for write in world.history.writes),
+    )
+
+
+def _run_to_the_end(world: World, schedule: Schedule) -> None:
+    """Run a schedule; after its last line only until all have agreed, for nothing happens any more."""
+    last = max([0.0, *(action.time for action in schedule.actions), *(repeat.until for repeat in schedule.repeats)])
+    world.run_until(min(last, schedule.end))
+    while world.now < schedule.end and not world.agreed():
+        world.run_until(min(world.now + _STEP, schedule.end))
+
+
+def run_seed(seed: int) -> Outcome:
+    """Run the schedule that a seed makes."""
+    return run(generate(seed), seed)
+
+
+def with_plant(name: str | None) -> AbstractContextManager[None]:
+    """A planted fault, or nothing."""
+    return nullcontext() if name is None else faults.planted(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What came of some seeds.
+
+    Attributes:
+        seeds: how many were run.
+        failures: the outcomes of those that failed.
+        cpu_seconds: what it took one process.
+    """
+
+    seeds: int
+    failures: tuple[Outcome, ...]
+    virtual_seconds: float
+    messages: int
+    writes: int
+    cpu_seconds: float
+
+
+def run_batch(seeds: Sequence[int], plant: str | None = None) -> Batch:
+    """Run some seeds in this process, with a planted fault if one is named."""
+    start = process_time()
+    with with_plant(plant):
+        outcomes = [run_seed(seed) for seed in seeds]
+    return Batch(
+        len(outcomes),
+        tuple(outcome for outcome in outcomes if outcome.failed),
+        sum(outcome.virtual_seconds for outcome in outcomes),
+        sum(outcome.messages for outcome in outcomes),
+        sum(outcome.writes for outcome in outcomes),
+        process_time() - start,
+    )
+
+
+def run_seeds(seeds: range, jobs: int | None = None, plant: str | None = None) -> Iterator[Batch]:
+    """Run seeds in so many processes (default: one a core), a batch at a time, as they are done.
+
+    Closing the iterator ends the work that is not begun yet.
+    """
+    batches = [seeds[start : start + _BATCH] for start in range(0, len(seeds), _BATCH)]
+    jobs = min(jobs or os.cpu_count() or 1, len(batches))
+    if jobs <= 1:
+        yield from (run_batch(batch, plant) for batch in batches)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        try:
+            yield from _completed(pool, batches, jobs, plant)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _completed(pool: ProcessPoolExecutor, batches: Iterable[range], jobs: int, plant: str | None) -> Iterator[Batch]:
+    """Keep every process busy with one batch more than it works at, and no more, so that stopping is quick."""
+    rest = iter(batches)
+    pending: set[Future[Batch]] = set()
+    while True:
+        while len(pending) < 2 * jobs and (batch := next(rest, None)) is not None:
+            pending.add(pool.submit(run_batch, batch, plant))
+        if not pending:
+            return
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        yield from (future.result() for future in done)

@@ -1,0 +1,433 @@
+"""The invariants, checked against what clients did: one function each, from a world to what is wrong in it.
+
+They judge by the history alone (who wrote what, having seen what) and by their own order of records, so that a mistake
+in the core cannot excuse itself. Each yields sentences for people.
+
+| check         | says                                                                                              |
+| ------------- | ------------------------------------------------------------------------------------------------- |
+| `reflection`  | I1: a node that covers a write holds it, or what supersedes it, or it was deleted and purged      |
+| `invention`   | nobody holds what nobody wrote                                                                    |
+| `ghosts`      | who covers a deletion shows nothing that the deleter had seen                                     |
+| `counters`    | a counter is the sum of the additions covered, less what resets covered had seen of it            |
+| `sets`        | additions win: an element is there if an addition of it is covered that no covered removal saw    |
+| `causality`   | who writes over what it has seen wins; no dot names two writes                                    |
+| `bookkeeping` | fingerprints, counts and listings are those of the records                                        |
+| `messages`    | no message is above 4 MiB                                                                         |
+
+and, once everything is healed and has agreed:
+
+| check         | says                                                                                              |
+| ------------- | ------------------------------------------------------------------------------------------------- |
+| `convergence` | equal coverage, equal fingerprint, equal content                                                  |
+| `durability`  | what was acknowledged is covered, unless its writer lost its memory before anybody had it         |
+| `owners`      | a register that one node alone writes has that node's last word                                   |
+| `oblivion`    | when nobody is missing, tombstones are purged after their retention                               |
+
+`Monitor` watches what is only seen over time: clocks and counter shares never go back, nobody covers more of an
+origin than it wrote, and the backstop is needed only after corruption or purging.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gossip_grpc.core.records import USER_KINDS, Dot, Kind, Origin, Record, Value, fingerprint
+from gossip_grpc.core.store import Store
+from gossip_grpc.sim.history import Write
+from gossip_grpc.sim.host import Host
+from gossip_grpc.sim.world import PRELOAD, World
+
+MAX_MESSAGE = 4 << 20
+
+Slot = tuple[Kind, Any]
+
+
+class Truth:
+    """What the clients of one cluster wrote, in the order in which they did."""
+
+    def __init__(self, world: World, cluster: str) -> None:
+        self.cluster = cluster
+        self.hosts = [host for host in world.hosts.values() if host.cluster == cluster and host.up]
+        names = {host.name for host in world.hosts.values() if host.cluster == cluster}
+        self.writes = [write for write in world.history.writes if write.acknowledged and write.node in names]
+        self.lives = [life for life in world.history.lives if life.node in names]
+        self.slots: dict[Slot, list[Record]] = defaultdict(list)
+        self.adds: dict[str, dict[Origin, list[tuple[Dot, int]]]] = defaultdict(lambda: defaultdict(list))
+        self.resets: dict[str, list[Write]] = defaultdict(list)
+        for write in self.writes:
+            for record in write.records:
+                self.slots[record.kind, record.slot].append(record)
+            if write.verb == "add":
+                key, amount = write.args
+                for record in write.records:
+                    self.adds[key][record.origin].append((record.dot, amount))
+            elif write.verb == "reset":
+                self.resets[write.args[0]].append(write)
+        self.rotten: set[Slot] = {(Kind.REGISTER, key) for _, node, key in world.history.rots if node in names}
+
+    def kept(self) -> Iterator[tuple[Slot, list[Record]]]:
+        """The slots that no corruption has touched, each with all that was written to it."""
+        for slot, records in self.slots.items():
+            if slot not in self.rotten:
+                yield slot, records
+
+
+Check = Callable[[World, Truth], Iterator[str]]
+
+
+def check(world: World, monitor: Monitor | None = None) -> list[str]:
+    """What must hold at any moment; returns what does not."""
+    return _run(world, monitor, _ALWAYS)
+
+
+def check_end(world: World, monitor: Monitor | None = None) -> list[str]:
+    """What must hold once everything is healed and all nodes have agreed; returns what does not."""
+    return _run(world, monitor, _ALWAYS | _AT_THE_END)
+
+
+def _run(world: World, monitor: Monitor | None, checks: dict[str, Check]) -> list[str]:
+    violations = monitor.look() if monitor is not None else []
+    for cluster in dict.fromkeys(host.cluster for host in world.hosts.values()):
+        truth = Truth(world, cluster)
+        violations += [f"{name}: {violation}" for name, judge in checks.items() for violation in judge(world, truth)]
+    return violations
+
+
+# At any moment
+
+
+def reflection(_world: World, truth: Truth) -> Iterator[str]:
+    """I1: who covers a write holds it, or what supersedes it, or the slot was deleted and purged since."""
+    for (kind, slot), records in truth.kept():
+        for host in truth.hosts:
+            store = host.store
+            covered = [record for record in records if store.coverage.covers(record.origin, record.sequence)]
+            if not covered:
+                continue
+            best = max(covered, key=order)
+            held = store.get(kind, slot)
+            if held is not None and order(held) >= order(best):
+                continue
+            if best.is_tombstone and (held is None or _purged(store, best)):
+                continue
+            yield f"{host.name} covers {best.dot} ({_tell(best)}) but holds {_tell(held)}"
+
+
+def invention(_world: World, truth: Truth) -> Iterator[str]:
+    """Nobody holds a record that nobody wrote."""
+    written = {record.dot: record for records in truth.slots.values() for record in records}
+    for host in truth.hosts:
+        for record in host.store.records():
+            if record.kind is Kind.MEMBER or (record.kind is Kind.REGISTER and record.slot.startswith(PRELOAD)):
+                continue
+            known = written.get(record.dot)
+            if known is None or order(known) != order(record) or known.content != record.content:
+                yield f"{host.name} holds {_tell(record)} as {record.dot}; what was written is {_tell(known)}"
+
+
+def ghosts(_world: World, truth: Truth) -> Iterator[str]:
+    """Who covers a deletion shows nothing that the deleter had seen."""
+    for write in truth.writes:
+        if write.verb not in ("delete", "set-remove"):
+            continue
+        for record in write.records:
+            if (record.kind, record.slot) in truth.rotten:
+                continue
+            for host in truth.hosts:
+                store = host.store
+                held = store.get(record.kind, record.slot)
+                if held is None or held.is_tombstone or not store.coverage.covers(record.origin, record.sequence):
+                    continue
+                seen = held.dot in write.seen
+                if record.kind is Kind.SET_ELEMENT:
+                    seen = held.content[0] <= record.content[0]
+                if seen:
+                    yield f"{host.name} shows {_tell(held)} of {held.dot} and covers its deletion {record.dot}"
+
+
+def counters(_world: World, truth: Truth) -> Iterator[str]:
+    """A counter is the sum of the additions covered, less what the resets covered had seen."""
+    for key, shares in truth.adds.items():
+        for host in truth.hosts:
+            store = host.store
+            expected = 0
+            for origin, adds in shares.items():
+                added, subtracted = _share(adds, lambda dot, store=store: store.coverage.covers(*dot))
+                gone = [(0, 0)]
+                for reset in truth.resets[key]:
+                    mine = [record for record in reset.records if record.slot == (key, origin)]
+                    if any(store.coverage.covers(record.origin, record.sequence) for record in mine):
+                        gone.append(_share(adds, lambda dot, reset=reset: dot in reset.seen))
+                expected += max(added - max(part[0] for part in gone), 0)
+                expected -= max(subtracted - max(part[1] for part in gone), 0)
+            if store.counter(key) != expected:
+                yield f"{host.name} says that counter {key} is {store.counter(key)}; what it covers sums up to {expected}"
+
+
+def sets(_world: World, truth: Truth) -> Iterator[str]:
+    """An element is in its set if, and only if, an addition is covered that no covered removal had seen."""
+    for (kind, slot), records in truth.kept():
+        if kind is not Kind.SET_ELEMENT:
+            continue
+        key, element, origin = slot
+        for host in truth.hosts:
+            store = host.store
+            covered = [record for record in records if store.coverage.covers(record.origin, record.sequence)]
+            additions = [record.content[0] for record in covered if not record.is_tombstone]
+            removals = [record for record in covered if record.is_tombstone]
+            removed = max((record.content[0] for record in removals), default=0)
+            there = origin in store.elements(key).get(element, ())
+            expected = any(sequence > removed for sequence in additions)
+            if there == expected or (there and any(_purged(store, record) for record in removals)):
+                continue
+            yield f"{host.name}: {element!r} of {origin} is {'' if there else 'not '}in set {key}, and should{'' if expected else ' not'} be"
+
+
+def causality(_world: World, truth: Truth) -> Iterator[str]:
+    """Who writes over what it has seen wins, and a dot names one write."""
+    names: dict[Dot, Record] = {}
+    for write in truth.writes:
+        for record in write.records:
+            if record.dot in names:
+                yield f"{record.dot} names two writes: {_tell(names[record.dot])} and {_tell(record)}"
+            names[record.dot] = record
+            for dot in write.seen:
+                seen = names.get(dot)
+                if seen is None or seen.slot != record.slot or seen.kind is not record.kind:
+                    continue
+                if order(record) <= order(seen):
+                    yield f"{record.dot} ({_tell(record)}) had seen {dot} ({_tell(seen)}) and yet loses to it"
+
+
+def bookkeeping(_world: World, truth: Truth) -> Iterator[str]:
+    """What a store keeps beside its records agrees with them."""
+    for host in truth.hosts:
+        store = host.store
+        live = [record for record in store.records() if record.kind in USER_KINDS and not record.is_tombstone]
+        if store.fingerprint != sum(map(fingerprint, live)) % 2**64:
+            yield f"{host.name}: the fingerprint is not that of its records"
+        if store.live != len(live):
+            yield f"{host.name} counts {store.live} live records and holds {len(live)}"
+        keys = sorted(record.slot for record in live if record.kind is Kind.REGISTER)
+        if list(store.keys()) != keys:
+            yield f"{host.name} lists registers {list(store.keys())} and holds {keys}"
+        if store.tombstones < sum(record.is_tombstone for record in store.records()):
+            yield f"{host.name} counts fewer tombstones than it holds"
+
+
+def messages(world: World, _truth: Truth) -> Iterator[str]:
+    """No message is above 4 MiB."""
+    if world.largest_message > MAX_MESSAGE:
+        yield f"a message had {world.largest_message:,} bytes"
+
+
+# At the end
+
+
+def convergence(_world: World, truth: Truth) -> Iterator[str]:
+    """All nodes that are up hold the same."""
+    if not truth.hosts:
+        return
+    first = truth.hosts[0]
+    for host in truth.hosts[1:]:
+        one, other = first.store, host.store
+        if one.coverage != other.coverage:
+            yield f"{first.name} and {host.name} do not cover the same: {one.coverage} and {other.coverage}"
+        elif one.fingerprint != other.fingerprint:
+            yield f"{first.name} and {host.name} cover the same, and their fingerprints differ"
+        if content(one) != content(other):
+            yield f"{first.name} holds {_difference(content(one), content(other))}, of which {host.name} says otherwise"
+
+
+def durability(world: World, truth: Truth) -> Iterator[str]:
+    """What was acknowledged is everywhere, unless its writer lost its memory before anybody had it."""
+    for write in truth.writes:
+        for record in write.records:
+            covering = [host.name for host in truth.hosts if host.store.coverage.covers(*record.dot)]
+            alive = any(host.store.origin == record.origin for host in truth.hosts)
+            if len(covering) < len(truth.hosts) and (covering or alive):
+                missing = [host.name for host in truth.hosts if host.name not in covering]
+                yield f"{record.dot} ({_tell(record)}) has not reached {', '.join(missing)}"
+
+
+def owners(_world: World, truth: Truth) -> Iterator[str]:
+    """A register that one node alone writes has its last word.
+
+    A life that began without having seen its predecessor's writes is concurrent with them: nothing is said then.
+    """
+    by_key: dict[str, list[Write]] = defaultdict(list)
+    for write in truth.writes:
+        if write.verb in ("put", "delete") and write.records:
+            by_key[write.args[0]].append(write)
+    for key, writes in by_key.items():
+        if len({write.node for write in writes}) > 1 or (Kind.REGISTER, key) in truth.rotten:
+            continue
+        for host in truth.hosts:
+            store = host.store
+            known = [write for write in writes if store.coverage.covers(*write.records[0].dot)]
+            if not known or not {write.records[0].dot for write in known[:-1]} <= known[-1].seen:
+                continue
+            record = store.register(key)
+            said = known[-1].records[0].content
+            if (None if record is None else record.content) != said:
+                yield f"{host.name} has {_tell(record)} in {key}; its owner's last word was {said!r}"
+
+
+def oblivion(world: World, truth: Truth) -> Iterator[str]:
+    """When nobody is missing, no tombstone outlives its retention."""
+    if any(life.ended == "crash" for life in truth.lives) or not all(
+        host.up or host.left for host in world.hosts.values()
+    ):
+        return  # what a node wrote last before it lost its memory can never be settled
+    quiet = world.now - max((write.time for write in truth.writes), default=0.0)
+    for host in truth.hosts:
+        if quiet > 2 * host.spec.retention + OBLIVION_GRACE and host.store.tombstones:
+            yield f"{host.name} still keeps {host.store.tombstones} tombstones, {quiet:.0f} s after the last write"
+
+
+OBLIVION_GRACE = 60.0
+"""Seconds beyond twice the retention after which a tombstone should be gone: a record may be merged late, and rounds
+that settle it are some of all."""
+
+
+_ALWAYS: dict[str, Check] = {
+    judge.__name__: judge
+    for judge in (reflection, invention, ghosts, counters, sets, causality, bookkeeping, messages)
+}
+_AT_THE_END: dict[str, Check] = {judge.__name__: judge for judge in (convergence, durability, owners, oblivion)}
+
+
+# Over time
+
+
+class Monitor:
+    """Watches a world from its start for what only shows over time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._violations: list[str] = []
+        self._written: dict[Origin, int] = {}
+        self._clocks: dict[Origin, int] = {}
+        self._shares: dict[tuple[Origin, str, Origin], tuple[int, int]] = {}
+        self._heals: dict[tuple[str, float], int] = {}
+        world.after_input.append(self._after_input)
+        world.checker = lambda world: check(world, self)
+        for host in world.hosts.values():
+            self._after_input(host)
+
+    def look(self) -> list[str]:
+        """What has gone wrong so far."""
+        self._look_at_shares()
+        self._look_at_coverage()
+        found, self._violations = self._violations, []
+        heals = sum(self._heals.values())
+        if heals and not self._world.history.rots and not self._world.history.purged:
+            found.append(f"heals: coverage was equal and fingerprints were not {heals} times, with nothing corrupt or purged")
+        return found
+
+    def _after_input(self, host: Host) -> None:
+        engine = host.engine
+        if engine is None:
+            return
+        store = engine.store
+        origin = store.origin
+        time = store.clock.time
+        before = self._clocks.get(origin, 0)
+        if time < before:
+            self._violations.append(f"clocks: that of {host.name} went back from {before} to {time}")
+        self._clocks[origin] = time
+        self._written[origin] = store.coverage.sequence(origin)
+        if engine.counters.backstop_heals:
+            self._heals[host.name, host.life.start] = engine.counters.backstop_heals
+
+    def _look_at_shares(self) -> None:
+        """What a node reads of another one's share of a counter never goes back."""
+        for host in self._world.live():
+            store = host.store
+            for key in store.counter_keys():
+                for origin in store.counter_origins(key):
+                    now = store.share(key, origin)
+                    name = (store.origin, key, origin)
+                    before = self._shares.get(name, (0, 0))
+                    if now[0] < before[0] or now[1] < before[1]:
+                        self._violations.append(
+                            f"shares: {host.name} read {before}, then {now} of {origin} in counter {key}"
+                        )
+                    self._shares[name] = now
+
+    def _look_at_coverage(self) -> None:
+        """Nobody covers more of an origin than it wrote."""
+        for host in self._world.live():
+            coverage = host.store.coverage
+            for origin in sorted(coverage.origins()):
+                if coverage.highest(origin) > self._written.get(origin, 0):
+                    self._violations.append(
+                        f"invention: {host.name} covers {origin}:{coverage.highest(origin)}; "
+                        f"{origin} wrote {self._written.get(origin, 0)} times"
+                    )
+
+
+# Parts
+
+
+def order(record: Record) -> tuple[Any, ...]:
+    """The winner rule of the record's kind, as the design says it."""
+    timestamp = (record.clock, record.origin.node_id, record.origin.generation)
+    if record.kind is Kind.REGISTER:
+        value = record.content
+        return (*timestamp, value is not None, isinstance(value, str), value or "")
+    if record.kind is Kind.COUNTER_SHARE:
+        return (record.sequence,)
+    if record.kind is Kind.COUNTER_RESET:
+        return tuple(record.content)
+    return (*record.content, *timestamp)
+
+
+def content(store: Store) -> dict[str, object]:
+    """What users see of a store."""
+    shown: dict[str, object] = {}
+    for key in store.keys():
+        record = store.register(key)
+        shown[f"register {key}"] = None if record is None else record.content
+    for key in store.counter_keys():
+        shown[f"counter {key}"] = store.counter(key)
+    for key in store.set_keys():
+        shown[f"set {key}"] = sorted(map(_spell, store.elements(key)))
+    return shown
+
+
+def _purged(store: Store, tombstone: Record) -> bool:
+    """Whether the store, or one that it took everything from, has purged a tombstone."""
+    return store.floor.get(tombstone.origin, 0) >= tombstone.sequence
+
+
+def _share(adds: list[tuple[Dot, int]], known: Callable[[Dot], bool]) -> tuple[int, int]:
+    """What an origin had added and subtracted by the last of its additions that is known: a share counts all before."""
+    last = max((index for index, (dot, _) in enumerate(adds) if known(dot)), default=-1)
+    amounts = [amount for _, amount in adds[: last + 1]]
+    return sum(max(amount, 0) for amount in amounts), sum(max(-amount, 0) for amount in amounts)
+
+
+def _spell(value: Value) -> str:
+    return repr(value)
+
+
+def _difference(one: dict[str, object], other: dict[str, object]) -> str:
+    different = [name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name)]
+    return ", ".join(f"{name} = {one.get(name)!r}" for name in different[:3])
+
+
+def _tell(record: Record | None) -> str:
+    """A record in words."""
+    if record is None:
+        return "nothing"
+    if record.kind is Kind.REGISTER:
+        return f"{record.slot} deleted" if record.is_tombstone else f"{record.slot} = {record.content!r}"
+    if record.kind is Kind.SET_ELEMENT:
+        key, element, origin = record.slot
+        return f"{element!r} {'removed from' if record.is_tombstone else 'added to'} {key} by {origin}"
+    key, origin = record.slot
+    verb = "share" if record.kind is Kind.COUNTER_SHARE else "reset"
+    return f"{verb} {record.content} of {origin} in {key}"

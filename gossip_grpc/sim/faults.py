@@ -1,0 +1,390 @@
+"""Planted faults: mistakes one could make in the core, each as a patch at run time.
+
+`gossip-grpc simulate check --plant NAME` runs the schedules against a core with that mistake; a test has every one
+found within 500 seeds. A mistake that no checker sees would mean a missing checker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from gossip_grpc.core import engine as engine_module
+from gossip_grpc.core import records as records_module
+from gossip_grpc.core import store as store_module
+from gossip_grpc.core.clock import LamportClock
+from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.engine import Engine
+from gossip_grpc.core.messages import Call
+from gossip_grpc.core.records import RANKS, Kind, Origin, Record
+from gossip_grpc.core.store import Store
+from gossip_grpc.core.sync import Comparison, Delta, Digest
+from gossip_grpc.core.transfer import InboundDelta
+from gossip_grpc.sim.host import Host
+
+Patch = tuple[Any, str, Any]
+"""An object, the name of one of its attributes, and what stands there instead."""
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Run with a fault.
+
+    Raises:
+        KeyError: there is no fault of that name.
+    """
+    with ExitStack() as stack:
+        for target, attribute, substitute in FAULTS[name]():
+            stack.enter_context(_patched(target, attribute, substitute))
+        yield
+
+
+@contextmanager
+def _patched(target: Any, attribute: str, substitute: Any) -> Iterator[None]:
+    mapping = isinstance(target, dict)
+    original = target[attribute] if mapping else target.__dict__[attribute]
+    if mapping:
+        target[attribute] = substitute
+    else:
+        setattr(target, attribute, substitute)
+    try:
+        yield
+    finally:
+        if mapping:
+            target[attribute] = original
+        else:
+            setattr(target, attribute, original)
+
+
+def describe(name: str) -> str:
+    """What the fault is, in a sentence."""
+    return (FAULTS[name].__doc__ or "").strip()
+
+
+# Coverage and deltas
+
+
+def interrupted_delta_completes() -> list[Patch]:
+    """A delta that broke off advances coverage to the sender's snapshot."""
+    original = Engine.on_failure
+
+    def on_failure(self: Engine, call: Call, error: str, now: float, *, answered: bool = False) -> None:
+        inbound = self._deltas.get(call)
+        if inbound is not None:
+            inbound.complete()
+        original(self, call, error, now, answered=answered)
+
+    return [(Engine, "on_failure", on_failure)]
+
+
+def coverage_without_holes() -> list[Patch]:
+    """A pushed record covers all that its origin wrote before it."""
+
+    def add(self: Coverage, origin: Origin, sequence: int) -> bool:
+        return self.add_range(origin, 1, sequence)
+
+    return [(Coverage, "add", add)]
+
+
+def covered_dots_accepted() -> list[Patch]:
+    """A record whose dot is covered is merged again."""
+
+    def merge(self: Store, records: Iterable[Record], now: float, *, repair: bool = False) -> list[Record]:
+        fresh = []
+        for record in records:
+            new = self.coverage.add(record.origin, record.sequence)
+            self.clock.witness(record.clock)
+            if self._apply(record, now, guarded=not repair) or new:
+                fresh.append(record)
+                self.version += 1
+        return fresh
+
+    return [(Store, "merge", merge)]
+
+
+def delta_misses_its_first() -> list[Patch]:
+    """A delta leaves out the first record that its digest lacks."""
+    original = Store._missing
+
+    def missing(self: Store, *arguments: Any) -> Iterator[Record]:
+        yield from list(original(self, *arguments))[1:]
+
+    return [(Store, "_missing", missing)]
+
+
+def delta_ignores_ranges() -> list[Patch]:
+    """A delta starts after the highest dot of an origin that is covered, holes below it or not."""
+    original = store_module._Log.missing
+
+    def missing(self: Any, origin: Origin, coverage: Coverage, held: Callable[[Record], bool]) -> list[Record]:
+        found: list[Record] = original(self, origin, coverage, held)
+        return [record for record in found if record.sequence > coverage.highest(origin)]
+
+    return [(store_module._Log, "missing", missing)]
+
+
+def snapshot_taken_late() -> list[Patch]:
+    """A delta claims one write more of its sender than it holds."""
+    original = Store.delta
+
+    def delta(self: Store, base: Digest, *, repair: bool = False) -> Delta:
+        made = original(self, base, repair=repair)
+        own = [record for record in made.records if record.origin == self.origin and record.kind is not Kind.MEMBER]
+        return replace(made, records=[record for record in made.records if record not in own[-1:]])
+
+    return [(Store, "delta", delta)]
+
+
+def delta_chunk_lost() -> list[Patch]:
+    """A chunk in the middle of a fetched delta is not merged."""
+    original = InboundDelta.merge
+
+    def merge(self: InboundDelta, records: list[Record], *arguments: Any, **options: Any) -> list[Record]:
+        keep = records if self.merged + self.ignored == 0 else records[:-1]
+        return original(self, keep, *arguments, **options)
+
+    return [(InboundDelta, "merge", merge)]
+
+
+def foreign_base_taken() -> list[Patch]:
+    """A delta that was made for a former life of this node is taken."""
+    original = InboundDelta.__init__
+
+    def init(self: InboundDelta, store: Store, header: Delta) -> None:
+        original(self, store, replace(header, base=Digest()))
+
+    return [(InboundDelta, "__init__", init)]
+
+
+# Winners
+
+
+def tie_by_arrival() -> list[Patch]:
+    """Of two registers with the same clock the one that arrives last wins."""
+
+    def wins(new: Record, old: Record) -> bool:
+        if new.kind is Kind.REGISTER:
+            return new.clock >= old.clock
+        return records_module.wins(new, old)
+
+    return [(store_module, "wins", wins)]
+
+
+def last_arrival_wins() -> list[Patch]:
+    """Registers are taken as they arrive."""
+
+    def wins(new: Record, old: Record) -> bool:
+        return new.kind is Kind.REGISTER or records_module.wins(new, old)
+
+    return [(store_module, "wins", wins)]
+
+
+def deletion_always_wins() -> list[Patch]:
+    """A tombstone wins over every value."""
+
+    def rank(record: Record) -> tuple[Any, ...]:
+        return (record.content is None, record.clock, record.origin.node_id, record.origin.generation)
+
+    return [(RANKS, Kind.REGISTER, rank)]  # type: ignore[list-item]  # the name of an entry, here
+
+
+def removal_always_wins() -> list[Patch]:
+    """A removal wins over additions that it had not seen."""
+
+    def rank(record: Record) -> tuple[Any, ...]:
+        return (record.content[1], record.content[0], record.clock, record.origin, record.sequence)
+
+    return [(RANKS, Kind.SET_ELEMENT, rank)]  # type: ignore[list-item]  # the name of an entry, here
+
+
+def share_by_clock_of_the_reader() -> list[Patch]:
+    """A counter's share goes back to an older one that arrives late."""
+
+    def rank(record: Record) -> tuple[Any, ...]:
+        return (-record.sequence,)
+
+    return [(RANKS, Kind.COUNTER_SHARE, rank)]  # type: ignore[list-item]  # the name of an entry, here
+
+
+def reset_cancels_everything() -> list[Patch]:
+    """A counter that was reset counts nothing of the origins it names."""
+    original = Store.counter
+
+    def counter(self: Store, key: str) -> int:
+        if any(self.get(Kind.COUNTER_RESET, (key, origin)) for origin in self.counter_origins(key)):
+            return 0
+        return original(self, key)
+
+    return [(Store, "counter", counter)]
+
+
+def clock_not_merged() -> list[Patch]:
+    """The Lamport clock does not take the maximum of what is merged."""
+    return [(LamportClock, "witness", lambda self, time: None)]
+
+
+def clock_goes_back() -> list[Patch]:
+    """The Lamport clock follows the last record merged, backwards too."""
+
+    def witness(self: LamportClock, time: int) -> None:
+        self.time = max(time, 1)
+
+    return [(LamportClock, "witness", witness)]
+
+
+# Deleting
+
+
+def tombstone_forgotten_at_once() -> list[Patch]:
+    """A tombstone is forgotten when it is made, and nobody is told of the floor."""
+
+    def purge(self: Store, now: float, retention: float) -> int:
+        dead = [record for record, _ in self._tombstones.values() if self._in_slot(record)]
+        for record in dead:
+            self._remove(record)
+            del self._tombstones[record.dot]
+        return len(dead)
+
+    return [(Store, "purge", purge)]
+
+
+def purged_unsettled() -> list[Patch]:
+    """A tombstone is purged once it is old, whether it is settled or not, and nobody is told of the floor."""
+    original = Store.purge
+
+    def purge(self: Store, now: float, retention: float) -> int:
+        self._context = {origin: self.coverage.highest(origin) for origin in self.coverage.origins()}
+        purged = original(self, now, retention)
+        self.floor.clear()
+        return purged
+
+    return [(Store, "purge", purge)]
+
+
+def purged_without_floor() -> list[Patch]:
+    """Purging does not raise the floor, so that peers keep what was deleted."""
+    original = Store.purge
+
+    def purge(self: Store, now: float, retention: float) -> int:
+        purged = original(self, now, retention)
+        self.floor.clear()
+        return purged
+
+    return [(Store, "purge", purge)]
+
+
+def full_sync_drops_nothing() -> list[Patch]:
+    """At the end of a full delta nothing is dropped."""
+    original = Store.complete
+
+    def complete(self: Store, header: Delta, received: Coverage | None = None) -> int:
+        return original(self, header, None)
+
+    return [(Store, "complete", complete)]
+
+
+def full_sync_drops_the_unseen() -> list[Patch]:
+    """At the end of a full delta everything is dropped that it did not hold, seen by the sender or not."""
+    original = Store.complete
+
+    def complete(self: Store, header: Delta, received: Coverage | None = None) -> int:
+        if received is not None:
+            for record in list(self.records()):
+                if record.kind is not Kind.MEMBER and not received.covers(*record.dot):
+                    self.forget(record.kind, record.slot)
+        return original(self, header, received)
+
+    return [(Store, "complete", complete)]
+
+
+def tombstones_never_purged() -> list[Patch]:
+    """Tombstones are kept for ever."""
+    return [(Store, "purge", lambda self, now, retention: 0)]
+
+
+# Divergence
+
+
+def fingerprints_not_compared() -> list[Patch]:
+    """Equal coverage is taken for agreement, whatever the fingerprints are."""
+    original = engine_module.compare
+
+    def compare(ours: Digest, theirs: Digest) -> Comparison:
+        return replace(original(ours, theirs), diverged=False)
+
+    def digest_hash(self: Digest) -> int:
+        return self.coverage.hash()
+
+    return [(engine_module, "compare", compare), (Digest, "hash", digest_hash)]
+
+
+def fingerprint_keeps_the_dead() -> list[Patch]:
+    """A record that leaves its slot stays in the fingerprint."""
+    original = Store._remove
+
+    def remove(self: Store, record: Record) -> None:
+        before = self.fingerprint
+        original(self, record)
+        self.fingerprint = before
+
+    return [(Store, "_remove", remove)]
+
+
+def repair_of_everything() -> list[Patch]:
+    """Different fingerprints are taken for divergence though coverage differs too."""
+    original = engine_module.compare
+
+    def compare(ours: Digest, theirs: Digest) -> Comparison:
+        return replace(original(ours, theirs), diverged=ours.fingerprint != theirs.fingerprint)
+
+    return [(engine_module, "compare", compare)]
+
+
+# Lives
+
+
+def sequence_reused_after_loss() -> list[Patch]:
+    """A node that lost its disk comes back under its old generation."""
+    return [(Host, "new_origin", lambda self, now: Origin(self.name, 1))]
+
+
+def writes_taken_before_the_first_sync() -> list[Patch]:
+    """A node takes writes before it has synced with anybody."""
+    return [(Engine, "_check_writable", lambda self: None)]
+
+
+FAULTS: dict[str, Callable[[], list[Patch]]] = {
+    plant.__name__.replace("_", "-"): plant
+    for plant in (
+        interrupted_delta_completes,
+        coverage_without_holes,
+        covered_dots_accepted,
+        delta_misses_its_first,
+        delta_ignores_ranges,
+        snapshot_taken_late,
+        delta_chunk_lost,
+        foreign_base_taken,
+        tie_by_arrival,
+        last_arrival_wins,
+        deletion_always_wins,
+        removal_always_wins,
+        share_by_clock_of_the_reader,
+        reset_cancels_everything,
+        clock_not_merged,
+        clock_goes_back,
+        tombstone_forgotten_at_once,
+        purged_unsettled,
+        purged_without_floor,
+        full_sync_drops_nothing,
+        full_sync_drops_the_unseen,
+        tombstones_never_purged,
+        fingerprints_not_compared,
+        fingerprint_keeps_the_dead,
+        repair_of_everything,
+        sequence_reused_after_loss,
+        writes_taken_before_the_first_sync,
+    )
+}
+"""The faults by name."""
