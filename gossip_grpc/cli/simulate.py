@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 import click
@@ -29,6 +30,9 @@ EXTRA = ("numpy", "matplotlib")
 
 SUFFIXES = (".png", ".svg")
 """What kinds of file a plot can be."""
+
+_PATIENCE = 0.5
+"""Seconds of work that need no bar."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,6 +74,7 @@ def seed_option(function: F) -> F:
     return click.option(
         "--seed",
         type=click.IntRange(min=0),
+        metavar="S",
         default=0,
         show_default=True,
         help="Decides everything that is random: the same seed, the same output.",
@@ -111,6 +116,16 @@ def progress(total: float, label: str) -> Iterator[Callable[[float], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     columns = (TextColumn(label), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda done: bar.update(task, completed=done)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(label, total=total)
+    begun = monotonic()
+
+    def tell(done: float) -> None:
+        if monotonic() - begun > _PATIENCE:
+            bar.start()  # which does nothing if it has been
+        bar.update(task, completed=done)
+
+    try:
+        yield tell
+    finally:
+        bar.stop()
