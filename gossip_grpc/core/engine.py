@@ -37,7 +37,7 @@ from gossip_grpc.core.records import Kind, Member, Origin, Record, Value
 from gossip_grpc.core.rumor import Rumors
 from gossip_grpc.core.selection import SelectorKind, make_selector, revive
 from gossip_grpc.core.store import Store, member_of
-from gossip_grpc.core.sync import Delta, Digest, Strategy, compare, hash_digest
+from gossip_grpc.core.sync import Comparison, Delta, Digest, Strategy, compare, hash_digest
 from gossip_grpc.core.transfer import InboundDelta, check_records
 from gossip_grpc.errors import LimitError, LocalError, NotReadyError, Reason, RemoteError
 
@@ -278,7 +278,8 @@ class Engine:
         check_records(self.store, records, synced=self._synced)
         fresh = self.store.merge(records, now)
         self._merged(records, fresh)
-        self._spread(fresh, sender.node_id)
+        if fresh:
+            self._spread(fresh, sender.node_id)
         self._push_rumors(now)
         return self._push_reply(sender, fresh, digest_hash)
 
@@ -367,7 +368,14 @@ class Engine:
         inbound = self._deltas.pop(call)
         self._complete(inbound, call.peer.node_id or call.peer.address)
         self._fetching = None
-        self._send(cast("Round", call.round), inbound.header.snapshot, now, repaired=inbound.header.repair)
+        theirs = inbound.header.snapshot
+        self._send(
+            cast("Round", call.round),
+            theirs,
+            compare(self._own_digest(), theirs),
+            now,
+            repaired=inbound.header.repair,
+        )
 
     def on_push_reply(self, call: Call, sender: Origin, address: str, reply: PushReply, now: float) -> None:
         """The outcome of a push: all its chunks have been taken."""
@@ -468,7 +476,7 @@ class Engine:
             self._call(following, request)
 
     def _holds_leave_record(self, request: PushRequest) -> bool:
-        return any(record is self._leave_record for record in request.records)
+        return self.leaving and any(record is self._leave_record for record in request.records)
 
     def _merged(self, records: list[Record], fresh: list[Record]) -> None:
         self.counters.records_merged += len(fresh)
@@ -558,13 +566,12 @@ class Engine:
             self._fetching = current
             self._effects.append(Call(current.peer, PullRequest(digest=ours, repair=verdict.diverged), current))
         elif verdict.they_lack:
-            self._send(current, theirs, now)
+            self._send(current, theirs, verdict, now)
         else:
             self._end_round(current, sender.node_id, now)
 
-    def _send(self, current: Round, theirs: Digest, now: float, *, repaired: bool = False) -> None:
+    def _send(self, current: Round, theirs: Digest, verdict: Comparison, now: float, *, repaired: bool = False) -> None:
         """After a comparison or a fetch: push what the peer lacks, if the strategy sends; after a repair, always."""
-        verdict = compare(self._own_digest(), theirs)
         repair = repaired and verdict.diverged
         if repair or (current.sends and verdict.they_lack):
             delta = self.store.delta(theirs, repair=repair)

@@ -101,18 +101,21 @@ class Membership:
 
     def heard(self, origin: Origin, address: str, called: str | None = None) -> None:
         """Note that a node spoke to us, or answered a call to the address `called`."""
-        if origin.node_id == self.node_id:
+        name = origin.node_id
+        if name == self._store.origin.node_id:
             if called is not None and origin == self._store.origin:
                 self._own_seeds.add(called)
             return
-        name = origin.node_id
         contact = self._contacts.get(name)
         if contact is not None and contact.origin.generation > origin.generation:
             return
-        self._restore(name)
+        if name in self._unreachable:
+            self._unreachable.remove(name)
+            self._flipped()
         record = self._store.members().get(name)
         if record is not None and record.origin.generation >= origin.generation:
-            self._contacts.pop(name, None)  # its record says it all
+            if contact is not None:
+                del self._contacts[name]  # its record says it all
         elif contact is not None and contact.origin == origin and contact.address == address:
             contact.failures = 0
         elif contact is not None or record is not None or len(self._contacts) < MAX_STRANGERS:
@@ -242,9 +245,3 @@ class Membership:
         """Who of the peers is reachable is to be looked up anew."""
         if self._view is not None:
             self._view.reachable = None
-
-    def _restore(self, name: str) -> None:
-        """A node has shown that it is reachable."""
-        if name in self._unreachable:
-            self._unreachable.remove(name)
-            self._flipped()

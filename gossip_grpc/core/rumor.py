@@ -55,7 +55,8 @@ class Rumors:
     def take(self, now: float, ring: Ring, unreachable: AbstractSet[str]) -> dict[str, list[Record]]:
         """What to push to whom, if a push is due. Nothing goes back to where it came from, nor to its writer.
 
-        Without peers to listen nothing is kept: who joins later gets it by anti-entropy.
+        Without peers to listen nothing is kept: who joins later gets it by anti-entropy. Peers that are pushed the same
+        share one list, not to be changed.
         """
         if not self._pending or now < self._next:
             return {}
@@ -70,8 +71,12 @@ class Rumors:
         # If the successor knows it all, the ring goes on there by itself.
         targets = [] if successor in all_know else [successor]
         targets += pick(ring.names, self._fanout - len(targets), self._rng, avoid={successor, *all_know, *deaf})
+        some_know = set().union(*knowing)
+        records = list(pending)
         return {
-            peer: [record for record, known in zip(pending, knowing, strict=True) if peer not in known]
+            peer: [record for record, known in zip(records, knowing, strict=True) if peer not in known]
+            if peer in some_know
+            else records
             for peer in targets
         }
 
