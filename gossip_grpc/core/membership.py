@@ -16,6 +16,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import starmap
 from typing import NamedTuple
 
 from gossip_grpc.core.records import Member, Origin, Record
@@ -221,10 +222,11 @@ class Membership:
 
     def _make_view(self) -> _View:
         members = self._store.members()
+        own, alive = self.node_id, Status.ALIVE
         zones = {
             name: member_of(record).zone
             for name, record in members.items()
-            if name != self.node_id and self.status(record) is Status.ALIVE
+            if name != own and self.status(record) is alive
         }
         for name, contact in self._contacts.items():
             record = members.get(name)
@@ -235,7 +237,7 @@ class Membership:
             address = self.address(name)
             if address in seeds:
                 seeds[address].append(name)
-        return _View(self.node_id, tuple(Candidate(name, zones[name]) for name in sorted(zones)), seeds)
+        return _View(self.node_id, tuple(starmap(Candidate, sorted(zones.items()))), seeds)
 
     def _changed(self) -> None:
         """Who the peers are, or where, is to be looked up anew."""
