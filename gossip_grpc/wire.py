@@ -149,6 +149,7 @@ def encode_delta(delta: Delta, chunk_bytes: int) -> Iterator[peer_pb2.Delta]:
         snapshot=encode_digest(delta.snapshot),
         full=delta.full,
         repair=delta.repair,
+        clock=delta.clock,
     )
     last = None
     parts = [(delta.records, False), *((layer, True) for layer in layers(delta.superseded))]
@@ -285,6 +286,7 @@ def decode_delta(message: peer_pb2.Delta, path: str = "delta") -> Chunk:
             decode_digest(sent.snapshot, f"{path}.header.snapshot"),
             full=sent.full,
             repair=sent.repair,
+            clock=sent.clock,
         )
     origins = [_decode_origin(origin, f"{path}.origins[{i}]") for i, origin in enumerate(message.origins)]
     records: list[Record] = []

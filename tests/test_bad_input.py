@@ -217,6 +217,12 @@ CASES = {
         delta(members=[peer_pb2.MemberRecord(sequence=1, clock=1, incarnation=1, peer_address="a:1", zone="z" * BIG)]),
         "delta.members[0]",
     ),
+    "push: a delta of a poisonous clock": push(
+        peer_pb2.Delta(header=peer_pb2.DeltaHeader(base=peer_pb2.Digest(), clock=2**62 + 1), complete=True),
+        "",
+        reason="CLOCK_POISON",
+        transfer=1,
+    ),
     "push: chunk out of order": push(
         delta(register()), "chunk", code=Code.ABORTED, reason="BROKEN_TRANSFER", transfer=1, chunk=3
     ),

@@ -625,6 +625,16 @@ def test_nothing_comes_back_after_delete_purge_and_heal() -> None:
     assert here.coverage == away.coverage == third.coverage
 
 
+def test_who_is_given_what_others_have_purged_writes_after_it() -> None:
+    here, empty = Store(A), Store(B)
+    for value in ("1", "2", None):
+        put(here, "x", value)
+    assert here.purge(DAY, DAY) == 1
+    pull(empty, here)
+    assert empty.clock.time == 3, "though no record came with such a clock"
+    assert put(empty, "x", "new").clock == 4
+
+
 # Superseded records, kept aside until they are settled
 
 

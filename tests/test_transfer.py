@@ -123,6 +123,14 @@ def test_a_poisonous_chunk_is_refused_whole(clock: int, synced: bool, superseded
     assert inbound.merged == inbound.ignored == 0
 
 
+@pytest.mark.parametrize(("clock", "synced"), [(MAX_CLOCK + 1, False), (MAX_LEAD + 10, True)])
+def test_a_delta_of_a_poisonous_clock_is_refused_before_anything_is_merged(clock: int, synced: bool) -> None:
+    header = Delta(Digest(), Digest(Coverage({B: 2})), clock=clock)
+    with pytest.raises(RemoteError) as caught:
+        InboundDelta(Store(A), header, synced=synced)
+    assert caught.value.reason is Reason.CLOCK_POISON
+
+
 def test_no_records_have_no_poison() -> None:
     check_records(Store(A), [], synced=True)
 

@@ -118,6 +118,7 @@ def test_an_empty_value_and_a_deletion_are_not_the_same() -> None:
     st.sampled_from([1, 60, 200, 1 << 20]),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([0, 7, 2**62]),
 )
 def test_a_delta_comes_back_the_same_in_chunks_of_any_size(
     sent: list[Record],
@@ -127,11 +128,12 @@ def test_a_delta_comes_back_the_same_in_chunks_of_any_size(
     chunk_bytes: int,
     full: bool,
     repair: bool,
+    clock: int,
 ) -> None:
-    delta = Delta(base, snapshot, full, repair, sent, superseded)
+    delta = Delta(base, snapshot, full, repair, sent, superseded, clock)
     chunks = [over_the_wire(message) for message in wire.encode_delta(delta, chunk_bytes)]
 
-    header = Delta(Digest(base.coverage), snapshot, full, repair)
+    header = Delta(Digest(base.coverage), snapshot, full, repair, clock=clock)
     assert [chunk.header for chunk in chunks] == [header] + [None] * (len(chunks) - 1)
     assert [chunk.complete for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     received = [record for chunk in chunks if not chunk.superseded for record in chunk.records]

@@ -313,7 +313,7 @@ class Engine:
                 raise LimitError(
                     f"{len(self._transfers)} syncs are on their way in; try again later", reason=Reason.SYNC_LIMIT
                 )
-            current = _Transfer(InboundDelta(self.store, header), 0, now)
+            current = _Transfer(InboundDelta(self.store, header, synced=self._synced), 0, now)
         if current is None or current.chunk != chunk:
             raise RemoteError(
                 f"chunk {chunk} of transfer {transfer} does not follow what arrived; start the transfer again",
@@ -351,7 +351,7 @@ class Engine:
         self._answer(call, sender, address, now)
         if header.repair != cast("PullRequest", call.request).repair:
             raise RemoteError("delta.header.repair is not what was asked for", field="delta.header.repair")
-        self._deltas[call] = InboundDelta(self.store, header)
+        self._deltas[call] = InboundDelta(self.store, header, synced=self._synced)
 
     def merge_chunk(self, call: Call, records: list[Record], now: float, *, superseded: bool = False) -> None:
         """Merge one chunk of a fetch.

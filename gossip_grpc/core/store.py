@@ -268,6 +268,8 @@ class Store:
             for origin, sequence in snapshot.floor.items():
                 self.floor[origin] = max(self.floor.get(origin, 0), sequence)
         self.coverage.merge(snapshot.coverage)
+        # Not by the records alone: what is superseded or purged has a clock too, and is covered from now on.
+        self.clock.witness(header.clock)
         self.version += 1
         return dropped
 
@@ -334,7 +336,15 @@ class Store:
             if not coverage.covers(record.origin, record.sequence)
         ]
         superseded += self._missing(self._grave_logs, coverage, self._in_grave)
-        return Delta(base, self.digest(), full=full, repair=repair, records=records, superseded=superseded)
+        return Delta(
+            base,
+            self.digest(),
+            full=full,
+            repair=repair,
+            records=records,
+            superseded=superseded,
+            clock=self.clock.time,
+        )
 
     def _missing(
         self, logs: dict[Origin, _Log], coverage: Coverage, held: Callable[[Record], bool]

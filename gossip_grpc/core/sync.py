@@ -71,7 +71,8 @@ class Delta:
         full: all records, because `base` was below the sender's GC floor.
         repair: all records, because coverage was equal and fingerprints were not.
         records: members first, then by origin and sequence; at most one of a slot.
-        superseded: records that lost their slot but are not settled yet (see store.py).
+        superseded: records that lost their slots but must be kept (see store.py).
+        clock: the sender's Lamport clock then. It is at least that of every write covered, also of those purged since.
     """
 
     base: Digest
@@ -80,6 +81,7 @@ class Delta:
     repair: bool = False
     records: list[Record] = field(default_factory=list)
     superseded: list[Record] = field(default_factory=list)
+    clock: int = 0
 
 
 @dataclass(frozen=True, slots=True)

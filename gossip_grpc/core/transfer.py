@@ -33,7 +33,8 @@ def check_records(store: Store, records: list[Record], *, synced: bool) -> None:
 class InboundDelta:
     """One delta on its way in. `header` is a Delta whose records come separately, in chunks."""
 
-    def __init__(self, store: Store, header: Delta) -> None:
+    def __init__(self, store: Store, header: Delta, *, synced: bool = False) -> None:
+        store.clock.check(header.clock, synced=synced)
         if not store.coverage.includes(header.base.coverage):
             # Made for a predecessor of this node, or for its state before a restore: committing would leave holes.
             raise RemoteError(

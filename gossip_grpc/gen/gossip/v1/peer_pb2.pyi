@@ -122,12 +122,17 @@ class DeltaHeader(google.protobuf.message.Message):
     SNAPSHOT_FIELD_NUMBER: builtins.int
     FULL_FIELD_NUMBER: builtins.int
     REPAIR_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
     full: builtins.bool
     """All records, because the base was below the sender's GC floor. At the end the receiver drops every user record
     of its own that the snapshot covers but the delta did not hold (superseded ones do not count as held).
     """
     repair: builtins.bool
     """All records, because coverage was equal and fingerprints were not. Merged whatever is covered."""
+    clock: builtins.int
+    """The sender's Lamport clock as of the snapshot: at least that of every write covered, also of those that were
+    superseded or purged since. The receiver's clock passes it at the end.
+    """
     @property
     def base(self) -> global___Digest:
         """The digest the delta was computed against. The receiver takes the sender's coverage only if it covers all of
@@ -145,9 +150,10 @@ class DeltaHeader(google.protobuf.message.Message):
         snapshot: global___Digest | None = ...,
         full: builtins.bool = ...,
         repair: builtins.bool = ...,
+        clock: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["base", b"base", "snapshot", b"snapshot"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["base", b"base", "full", b"full", "repair", b"repair", "snapshot", b"snapshot"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["base", b"base", "clock", b"clock", "full", b"full", "repair", b"repair", "snapshot", b"snapshot"]) -> None: ...
 
 global___DeltaHeader = DeltaHeader
 
