@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 from gossip_grpc.core.coverage import Coverage, Ranges
@@ -87,17 +87,12 @@ class Write:
         return tuple(record.dot for record in self.records)
 
     @property
-    def seen(self) -> set[Dot]:
+    def seen(self) -> Seen:
         """Dots of the earlier writes about the same that the writer covered just before this one."""
-        return {
-            dot
-            for write in self._history.about(*self.keys)
-            if write.number < self.number
-            for dot in write.dots
-            if self._covered(dot)
-        }
+        return Seen(self, self._history)
 
-    def _covered(self, dot: Dot) -> bool:
+    def knew(self, dot: Dot) -> bool:
+        """Whether the writer covered the dot of an earlier write about the same."""
         sequence, above = self._knew.get(dot.origin, (0, []))
         if dot.sequence <= sequence:
             return True
@@ -107,6 +102,32 @@ class Write:
     def __repr__(self) -> str:
         words = " ".join(map(str, (self.verb, *self.args)))
         return f"Write({self.time:.3f} {self.node} {words}: {self.outcome} {', '.join(map(str, self.dots))})"
+
+
+class Seen(Set[Dot]):
+    """What a writer had seen: a set of dots that is asked of one by one more often than it is read."""
+
+    def __init__(self, write: Write, history: History) -> None:
+        self._write = write
+        self._history = history
+
+    def __contains__(self, dot: object) -> bool:
+        if not isinstance(dot, Dot):
+            return False
+        number = self._history.number(dot, self._write.keys)
+        return number is not None and number < self._write.number and self._write.knew(dot)
+
+    def __iter__(self) -> Iterator[Dot]:
+        for write in self._history.about(*self._write.keys):
+            if write.number >= self._write.number:
+                return
+            yield from (dot for dot in write.dots if self._write.knew(dot))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(map(str, self))}}}"
 
 
 class Life:
@@ -170,6 +191,7 @@ class History:
         self.preloaded: dict[str, int] = {}
         self._about: defaultdict[SlotKey, list[Write]] = defaultdict(list)
         self._writers: defaultdict[SlotKey, dict[Origin, None]] = defaultdict(dict)
+        self._numbers: defaultdict[SlotKey, dict[Dot, int]] = defaultdict(dict)
 
     def about(self, *keys: SlotKey) -> Iterator[Write]:
         """The acknowledged writes about any of these, in order; each once."""
@@ -179,6 +201,14 @@ class History:
     def keys(self) -> list[SlotKey]:
         """All that acknowledged writes are about, in order of the first."""
         return list(self._about)
+
+    def number(self, dot: Dot, keys: Iterable[SlotKey]) -> int | None:
+        """The number of the write about any of these that has the dot; None if there is none."""
+        for key in keys:
+            number = self._numbers.get(key, {}).get(dot)
+            if number is not None:
+                return number
+        return None
 
     def open(
         self,
@@ -217,3 +247,4 @@ class History:
             self._about[key].append(write)
             for record in records:
                 self._writers[key][record.origin] = None
+                self._numbers[key][record.dot] = write.number

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from gossip_grpc.core.messages import Call, PushRequest
 from gossip_grpc.core.records import Dot
 
 if TYPE_CHECKING:
     from gossip_grpc.sim.host import Host
+    from gossip_grpc.sim.world import World
 
 KINDS = ("rumor", "compare", "fetch", "send")
 """What calls are for: pushing rumors, comparing digests, fetching a delta, sending one."""
@@ -37,16 +40,18 @@ class Spread:
         node: where.
         dot: the last record that it wrote.
         delays: seconds after which further nodes covered it, in order.
+        nodes: how many were live in its cluster when it was made.
         agreed_at: when the last live node of its cluster covered it; None while one does not.
     """
 
-    __slots__ = ("agreed_at", "delays", "dot", "lacking", "node", "time")
+    __slots__ = ("agreed_at", "delays", "dot", "lacking", "node", "nodes", "time")
 
     def __init__(self, time: float, node: str, dot: Dot, lacking: int) -> None:
         self.time = time
         self.node = node
         self.dot = dot
         self.lacking = lacking
+        self.nodes = lacking + 1
         self.delays = array("d")
         self.agreed_at: float | None = None if lacking else time
 
@@ -62,6 +67,7 @@ class Sample:
         failed: how many failed.
         informed: share of the live nodes that cover all acknowledged writes, at the end of the second.
         live: how many nodes were up, at its end.
+        bytes: sent by a node in the second, by the kind of the call (see `KINDS`), on average over those up.
     """
 
     time: float
@@ -70,6 +76,7 @@ class Sample:
     failed: int
     informed: float
     live: int
+    bytes: tuple[float, ...]
 
 
 class Stats:
@@ -81,10 +88,9 @@ class Stats:
         lost: messages that never arrived.
         spreads: the writes, in order.
         samples: one for each virtual second.
-        node_seconds: seconds that nodes were up, summed over them.
     """
 
-    __slots__ = ("_before", "_open", "answers", "lost", "node_seconds", "requests", "samples", "spreads")
+    __slots__ = ("_before", "_open", "_sent", "answers", "lost", "requests", "samples", "spreads")
 
     def __init__(self) -> None:
         self.requests = [[0, 0] for _ in KINDS]
@@ -92,14 +98,19 @@ class Stats:
         self.lost = 0
         self.spreads: list[Spread] = []
         self.samples: list[Sample] = []
-        self.node_seconds = 0.0
         self._before = (0, 0, 0)
+        self._sent = [0] * len(KINDS)
         self._open: dict[Dot, Spread] = {}
 
     @property
     def messages(self) -> int:
         """Requests and answers, lost ones too."""
         return sum(count for count, _ in (*self.requests, *self.answers))
+
+    @property
+    def bytes(self) -> int:
+        """Of all messages, lost ones too."""
+        return sum(size for _, size in (*self.requests, *self.answers))
 
     def written(self, host: Host, dot: Dot, hosts: Iterable[Host], now: float) -> None:
         """A write was acknowledged at a host; `hosts` are all live ones of its cluster."""
@@ -146,10 +157,79 @@ class Stats:
         informed = sum(not host.lacks for host in live) / len(live) if live else 0.0
         rounds, agreed, failed = (total - before for total, before in zip(totals, self._before, strict=True))
         self._before = totals
-        self.samples.append(Sample(time, rounds, agreed, failed, informed, len(live)))
+        sent = [out + back for (_, out), (_, back) in zip(self.requests, self.answers, strict=True)]
+        share = tuple((now - before) / max(len(live), 1) for now, before in zip(sent, self._sent, strict=True))
+        self._sent = sent
+        self.samples.append(Sample(time, rounds, agreed, failed, informed, len(live), share))
 
     def _less(self, spread: Spread, now: float) -> None:
         spread.lacking -= 1
         if not spread.lacking:
             spread.agreed_at = now
             del self._open[spread.dot]
+
+
+# What is told of it
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The smallest of the values, in order, that so large a share of them does not exceed; None of nothing."""
+    if not values:
+        return None
+    return values[min(max(-int(-share * len(values) // 1), 1), len(values)) - 1]
+
+
+def node_seconds(world: World) -> float:
+    """Seconds that nodes were up, all together."""
+    return sum((world.now if life.end is None else life.end) - life.start for life in world.history.lives)
+
+
+def report(world: World) -> dict[str, Any]:
+    """All figures of a world as JSON. Times are in virtual seconds, rates per node and second that it was up."""
+    stats, history = world.stats, world.history
+    seconds = node_seconds(world) or 1.0
+    spreads = stats.spreads
+    times = sorted(spread.agreed_at - spread.time for spread in spreads if spread.agreed_at is not None)
+    traffic = {}
+    for kind, (requests, out), (answers, back) in zip(KINDS, stats.requests, stats.answers, strict=True):
+        traffic[kind] = {
+            "requests": requests,
+            "request_bytes": out,
+            "answers": answers,
+            "answer_bytes": back,
+            "messages_per_node_second": (requests + answers) / seconds,
+            "bytes_per_node_second": (out + back) / seconds,
+        }
+    requests = sum(count for count, _ in stats.requests)
+    return {
+        "title": world.schedule.title,
+        "seed": world.seed,
+        "seconds": world.now,
+        "nodes": len(world.hosts),
+        "live": len(world.live()),
+        "agreed": world.agreed(),
+        "writes": {
+            "acknowledged": sum(write.acknowledged for write in history.writes),
+            "refused": dict(sorted(Counter(write.outcome for write in history.writes if write.refused).items())),
+            "agreed": len(times),
+            "never_agreed": len(spreads) - len(times),
+        },
+        "time_to_agreement": {
+            "median": percentile(times, 0.5),
+            "p99": percentile(times, 0.99),
+            "max": times[-1] if times else None,
+        },
+        "traffic": traffic,
+        "messages_per_node_second": stats.messages / seconds,
+        "bytes_per_node_second": stats.bytes / seconds,
+        "calls_per_write": requests / len(spreads) if spreads else None,
+        "lost_messages": stats.lost,
+        "largest_message": world.largest_message,
+        "rounds": [asdict(sample) | {"bytes": dict(zip(KINDS, sample.bytes, strict=True))} for sample in stats.samples],
+        "failures": world.failures,
+    }
+
+
+def informed(spreads: Sequence[Spread], delay: float) -> list[float]:
+    """For each write, in order of size, the share of the nodes that covered it `delay` seconds after it was made."""
+    return sorted(min((1 + bisect_right(spread.delays, delay)) / spread.nodes, 1.0) for spread in spreads)

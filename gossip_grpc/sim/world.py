@@ -25,15 +25,14 @@ from gossip_grpc.core.store import Store
 from gossip_grpc.errors import ProtocolError, RemoteError
 from gossip_grpc.gen.gossip.v1 import peer_pb2
 from gossip_grpc.peering import FETCH_TIMEOUT, FOREIGN, Exchange, Fetch
-from gossip_grpc.sim import stats
 from gossip_grpc.sim.events import EventQueue
 from gossip_grpc.sim.history import ACKNOWLEDGED, DOWN, PAUSED, History, Write
 from gossip_grpc.sim.host import NEVER, Host
 from gossip_grpc.sim.links import Network
 from gossip_grpc.sim.memo import Memo
 from gossip_grpc.sim.schedule import ANY, CLIENT_VERBS, Action, ClusterSpec, Repeat, Schedule, Start, format_action
-from gossip_grpc.sim.stats import COMPARE, RUMOR, Stats, kind_of
-from gossip_grpc.sim.trace import Trace
+from gossip_grpc.sim.stats import COMPARE, KINDS, RUMOR, Stats, kind_of
+from gossip_grpc.sim.trace import Trace, described
 
 SEEDS = 3
 """So many nodes of a cluster are everybody's seeds."""
@@ -146,7 +145,7 @@ class World:
         """Note an expectation that was not met. The problem begins with the name of what was looked at."""
         self.failures.append(f"{problem} (at {self.now:.3f} s)")
         if self.trace is not None:
-            self.trace.add(self.now, "failed", "", "", problem)
+            self.trace.add(self.now, "unmet", what=problem)
 
     # The beginning
 
@@ -188,6 +187,9 @@ class World:
 
     def _start(self, host: Host, store: Store | None = None, *, ready: bool = False) -> None:
         host.start(self.now, self._memo, store=store, ready=ready)
+        if self.trace is not None:
+            how = "as from disk" if store is not None else "empty"
+            self.trace.add(self.now, "start", host.name, what=f"{host.store.origin} at {host.address}, {how}")
         self.history.lives.append(host.life)
         self.stats.came(host, {other.name for other in self._clusters[host.cluster]})
         self._pump(host, self._engine(host))
@@ -230,8 +232,6 @@ class World:
         deadline = engine.deadline()
         now = host.clock(self.events.now)
         if host.when(deadline) <= self.events.now:
-            if self.trace is not None:
-                self.trace.add(self.now, "tick", host.name, "", "")
             engine.tick(max(now, deadline))
         self._pump(host, engine)
 
@@ -259,7 +259,7 @@ class World:
             self.notices.append((self.now, host.name, notice))
         if self.trace is not None:
             facts = " ".join(f"{name}={value}" for name, value in notice.facts.items())
-            self.trace.add(self.now, "notice", host.name, "", f"{notice.event} {facts}".rstrip())
+            self.trace.add(self.now, "notice", host.name, what=f"{notice.event} {facts}".rstrip())
 
     @staticmethod
     def _engine(host: Host) -> Engine:
@@ -299,7 +299,8 @@ class World:
         if target is not None:
             arrival = self.network.send(host.name, target.name, size, now, host.random)
         if self.trace is not None:
-            self._trace_request(flight, target, raw, lost=arrival is None)
+            there = target.name if target is not None else flight.call.peer.address
+            self._trace_message(flight, host.name, there, raw, arrival, request=True)
         if target is None or arrival is None:
             self.stats.lost += 1
             events.at(deadline, self._deadline, flight)
@@ -329,16 +330,16 @@ class World:
         engine = target.engine
         if engine is None:
             return
+        if self.trace is not None:
+            push = isinstance(flight.call.request, PushRequest)
+            words = f"{KINDS[flight.kind]}: {described(raw, push=push, request=True)}"
+            self.trace.message(self.now, "duplicate", flight.host.name, target.name, words, raw)
         ghost = Flight(flight.host, flight.engine, flight.exchange, flight.call, flight.kind, flight.limit)
         ghost.done = True
         if target.hindered:
             self._wait(target, self._serve, ghost, target, engine, raw)
         else:
             self._serve(ghost, target, engine, raw)
-
-    def _refuse(self, flight: Flight, target: Host) -> None:
-        """There is no process at the target: the caller learns it by the next message back."""
-        self._answer(flight, target, 0, self._refused, "connection refused", False)
 
     # Calls: being served
 
@@ -361,16 +362,15 @@ class World:
             if isinstance(error, RemoteError):
                 counters.refused += 1
             if self.trace is not None:
-                self.trace.add(self.now, "refuse", target.name, flight.host.name, str(error))
-            self._answer(flight, target, 0, self._refused, str(error), True, error.reason in FOREIGN)
+                self.trace.add(self.now, "refused", target.name, flight.host.name, str(error))
+            self._refuse(flight, target, error)
             return
         self._pump(target, engine)
         if responses is not None:
             self._stream(flight, target, engine, responses)
             return
         if not flight.done:
-            self._sent(flight, target, answer)
-            self._answer(flight, target, len(answer), self._response, answer)
+            self._answer(flight, target, answer)
 
     def _stream(self, flight: Flight, target: Host, engine: Engine, responses: Responses) -> None:
         """Send the next message of a pull's answer, if anybody still listens."""
@@ -388,41 +388,49 @@ class World:
             return
         answer = message.SerializeToString()
         engine.counters.bytes_sent += len(answer)
-        self._sent(flight, target, answer)
-        arrived = self._answer(flight, target, len(answer), self._response, answer)
-        if flight.kind == COMPARE or not arrived:
+        if not self._answer(flight, target, answer) or flight.kind == COMPARE:
             responses.close()
             return
         ready = self.network.sent_at(target.name, flight.host.name, self.now)
         self.events.at(ready, self._stream, flight, target, engine, responses)
 
-    def _sent(self, flight: Flight, target: Host, answer: bytes) -> None:
-        """Count one message of an answer."""
+    def _answer(self, flight: Flight, target: Host, answer: bytes) -> bool:
+        """Send one message of an answer; returns whether it will arrive."""
         size = len(answer)
         count = self.stats.answers[flight.kind]
         count[0] += 1
         count[1] += size
         if size > self.largest_message:
             self.largest_message = size
+        arrival = self._back(flight, target, size)
         if self.trace is not None:
-            self._trace_answer(flight, target, answer)
-
-    def _answer(self, flight: Flight, target: Host, size: int, callback: Callable[..., object], *args: Any) -> bool:
-        """Let something reach the caller from the target, or its deadline; returns whether it will arrive."""
-        if flight.done:
+            self._trace_message(flight, target.name, flight.host.name, answer, arrival, request=False)
+        if arrival is None:
             return False
+        self.events.at(arrival, self._response, flight, answer)
+        return True
+
+    def _refuse(self, flight: Flight, target: Host, error: ProtocolError | None = None) -> None:
+        """Tell the caller of an error, or that there is no process."""
+        if flight.done:
+            return
+        arrival = self._back(flight, target, 0)
+        if arrival is not None:
+            self.events.at(arrival, self._refused, flight, error)
+
+    def _back(self, flight: Flight, target: Host, size: int) -> float | None:
+        """When something sent back arrives; where it never does, or too late, the deadline comes."""
         arrival = self.network.send(target.name, flight.host.name, size, self.events.now, target.random)
         if arrival is None:
             self.stats.lost += 1
             self.events.at(flight.deadline, self._deadline, flight)
-            return False
+            return None
         if arrival < flight.arrival:
             arrival = flight.arrival
         flight.arrival = arrival
         if arrival > flight.deadline:
             self.events.at(flight.deadline, self._deadline, flight)
-        self.events.at(arrival, callback, flight, *args)
-        return True
+        return arrival
 
     # Calls: the outcome
 
@@ -483,18 +491,22 @@ class World:
             return
         self._pump(host, engine)
 
-    def _refused(self, flight: Flight, error: str, answered: bool, foreign: bool = False) -> None:
-        """The target has refused, or there is nobody."""
+    def _refused(self, flight: Flight, error: ProtocolError | None) -> None:
+        """The target has refused, or (None) there is nobody."""
         if flight.done or flight.host.engine is not flight.engine:
             return
         if flight.host.hindered:
-            self._wait(flight.host, self._refused_now, flight, error, answered, foreign)
+            self._wait(flight.host, self._refused_now, flight, error)
         else:
-            self._refused_now(flight, error, answered, foreign)
+            self._refused_now(flight, error)
 
-    def _refused_now(self, flight: Flight, error: str, answered: bool, foreign: bool) -> None:
-        if not flight.done and flight.host.engine is flight.engine:
-            self._fail(flight, error, answered=answered, foreign=foreign)
+    def _refused_now(self, flight: Flight, error: ProtocolError | None) -> None:
+        if flight.done or flight.host.engine is not flight.engine:
+            return
+        if error is None:
+            self._fail(flight, "connection refused", answered=False)
+        else:
+            self._fail(flight, str(error), answered=True, foreign=error.reason in FOREIGN)
 
     def _deadline(self, flight: Flight) -> None:
         """The deadline of a call may have come."""
@@ -512,7 +524,8 @@ class World:
         flight.done = True
         host, engine = flight.host, flight.engine
         if self.trace is not None:
-            self.trace.add(self.now, "failure", host.name, flight.call.peer.address, f"{_kind(flight)}: {error}")
+            who = flight.call.peer.node_id or flight.call.peer.address
+            self.trace.add(self.now, "failed", host.name, who, f"{KINDS[flight.kind]}: {error}")
         host.peering.failed(flight.call, error, host.clock(self.now), answered=answered, foreign=foreign)
         self._pump(host, engine)
 
@@ -521,7 +534,7 @@ class World:
     def apply(self, action: Action) -> None:
         """Do one action now, whatever its time. What makes no sense now, a crash of what is down, does nothing."""
         if self.trace is not None and action.verb not in CLIENT_VERBS:
-            self.trace.add(self.now, "action", "", "", format_action(action))
+            self.trace.add(self.now, "action", what=format_action(action))
         if action.verb in CLIENT_VERBS:
             self._client(action)
         else:
@@ -578,8 +591,11 @@ class World:
         else:
             self._write(host, write)
         if self.trace is not None:
-            dots = " ".join(map(str, write.dots)) or "-"
-            self.trace.add(self.now, "write", name, "", f"{' '.join(map(str, (verb, *args)))}: {write.outcome} {dots}")
+            dots = " ".join(str(dot.sequence) for dot in write.dots)
+            words = " ".join(map(str, (verb, *args)))
+            self.trace.add(self.now, "write", name, what=f"{words}: {write.outcome} {dots}".rstrip())
+        if host is not None and not host.paused:
+            self._pump(host, self._engine(host))
         return write
 
     def _write(self, host: Host, write: Write) -> None:
@@ -588,11 +604,10 @@ class World:
             records = _written(engine, write.verb, write.args, host.clock(self.now))
         except ProtocolError as error:
             self.history.close(write, str(error.reason))
-        else:
-            self.history.close(write, ACKNOWLEDGED, records)
-            if records:
-                self.stats.written(host, records[-1].dot, self.live(host.cluster), self.now)
-        self._pump(host, engine)
+            return
+        self.history.close(write, ACKNOWLEDGED, records)
+        if records:
+            self.stats.written(host, records[-1].dot, self.live(host.cluster), self.now)
 
     def _crash(self, action: Action) -> None:
         host = self._host(action.nodes[0])
@@ -604,6 +619,8 @@ class World:
         counters = self._engine(host).counters
         for index, count in enumerate((counters.rounds, counters.rounds_agreed, counters.rounds_failed)):
             self._ended[index] += count
+        if self.trace is not None:
+            self.trace.add(self.now, "stop", host.name, what=how)
         host.stop(self.now, how)
         self.stats.gone(host, self.now)
 
@@ -724,7 +741,7 @@ class World:
     def _look(self, since: float, end: float) -> None:
         if self.agreed():
             if self.trace is not None:
-                self.trace.add(self.now, "agreed", "", "", f"after {self.now - since:.3f} s")
+                self.trace.add(self.now, "agreed", what=f"after {self.now - since:.3f} s")
             return
         if self.now >= end:
             lines = "; ".join(filter(None, map(self._disagreement, self._clusters.values())))
@@ -793,20 +810,18 @@ class World:
 
     # The trace
 
-    def _trace_request(self, flight: Flight, target: Host | None, raw: bytes, *, lost: bool) -> None:
+    def _trace_message(
+        self, flight: Flight, source: str, target: str, raw: bytes, arrival: float | None, *, request: bool
+    ) -> None:
         assert self.trace is not None  # noqa: S101 - the caller has looked
-        there = target.name if target is not None else flight.call.peer.address
-        self.trace.message(
-            self.now, "lost" if lost else "call", flight.host.name, there, _kind(flight), raw, request=True
-        )
-
-    def _trace_answer(self, flight: Flight, target: Host, answer: bytes) -> None:
-        assert self.trace is not None  # noqa: S101 - the caller has looked
-        self.trace.message(self.now, "answer", target.name, flight.host.name, _kind(flight), answer, request=False)
-
-
-def _kind(flight: Flight) -> str:
-    return stats.KINDS[flight.kind]
+        kind = "call" if request else "answer"
+        push = isinstance(flight.call.request, PushRequest)
+        words = described(raw, push=push, request=request)
+        if arrival is None:
+            kind += " lost"
+        else:
+            words += f" ({1000 * (arrival - self.now):.3f} ms)"
+        self.trace.message(self.now, kind, source, target, f"{KINDS[flight.kind]}: {words}", raw)
 
 
 def _written(engine: Engine, verb: str, args: tuple[Any, ...], now: float) -> list[Record]:
