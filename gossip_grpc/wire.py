@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from xxhash import xxh3_64_digest
@@ -32,6 +33,12 @@ MAX_RANGES = 20_000
 
 MAX_MEMBER_BYTES = 128 << 10
 """Largest member record taken: tags at the highest limit that may be set, and all else."""
+
+_DIGEST_MEMO = 16_384
+"""What digests say of single origins is kept for so many: most of a digest is what it was a second before."""
+
+_FEW_RANGES, _SHORT_ENTRY = 16, 512
+"""Of an origin, ranges and bytes up to which it is kept; those of a whole memo take 10 MB or so."""
 
 _RECORD_OVERHEAD = 48
 """Bytes a record takes on the wire beside key and content, at most, when none of its integers is absurd."""
@@ -90,23 +97,29 @@ def check_cluster(sender: peer_pb2.Sender, cluster: str) -> None:
 def encode_digest(digest: Digest) -> peer_pb2.Digest:
     """A digest, its ranges cut to `MAX_RANGES` (claiming less than is covered is always safe)."""
     left = MAX_RANGES
-    origins = []
-    coverage = digest.coverage
+    parts = [peer_pb2.Digest(fingerprint=digest.fingerprint).SerializeToString()]
+    coverage, floor, context = digest.coverage, digest.floor, digest.context
     # Who includes what is claimed may take over the context, so it must not go beyond the claim.
-    whole = sum(len(coverage.above(origin)) for origin in coverage.origins()) <= MAX_RANGES
-    for origin in sorted(coverage.origins() | digest.floor.keys()):
-        ranges = coverage.above(origin)[:left]
+    if sum(len(coverage.above(origin)) for origin in coverage.origins()) > MAX_RANGES:
+        context = {}
+    for origin in sorted(coverage.origins() | floor.keys()):
+        ranges = tuple(coverage.above(origin)[:left])
         left -= len(ranges)
-        origins.append(
-            peer_pb2.OriginDigest(
-                origin=_encode_origin(origin),
-                sequence=coverage.sequence(origin),
-                above=[common_pb2.SequenceRange(first=first, last=last) for first, last in ranges],
-                floor=digest.floor.get(origin, 0),
-                context=digest.context.get(origin, 0) if whole else 0,
-            )
-        )
-    return peer_pb2.Digest(origins=origins, fingerprint=digest.fingerprint)
+        encode = _encode_known if len(ranges) <= _FEW_RANGES else _encode_known.__wrapped__
+        parts.append(encode(origin, coverage.sequence(origin), ranges, floor.get(origin, 0), context.get(origin, 0)))
+    return peer_pb2.Digest.FromString(b"".join(parts))
+
+
+@lru_cache(maxsize=_DIGEST_MEMO)
+def _encode_known(
+    origin: Origin, sequence: int, ranges: tuple[tuple[int, int], ...], floor: int, context: int
+) -> bytes:
+    """A digest of what is known of one origin. A digest is the sum of such."""
+    above = [common_pb2.SequenceRange(first=first, last=last) for first, last in ranges]
+    known = peer_pb2.OriginDigest(
+        origin=_encode_origin(origin), sequence=sequence, above=above, floor=floor, context=context
+    )
+    return peer_pb2.Digest(origins=[known]).SerializeToString()
 
 
 def decode_digest(message: peer_pb2.Digest, path: str = "digest") -> Digest:
@@ -116,27 +129,48 @@ def decode_digest(message: peer_pb2.Digest, path: str = "digest") -> Digest:
     floor: dict[Origin, int] = {}
     context: dict[Origin, int] = {}
     for index, entry in enumerate(message.origins):
-        here = f"{path}.origins[{index}]"
-        origin = _decode_origin(entry.origin, f"{here}.origin")
+        raw = entry.SerializeToString()
+        try:
+            known = _decode_known(raw) if len(raw) <= _SHORT_ENTRY else _read_known(entry, path)
+        except RemoteError:
+            known = _read_known(entry, f"{path}.origins[{index}]")  # raises it with its place
+        origin, sequence, ranges, floor_sequence, context_sequence = known
         if origin in vector or origin in above:
-            raise _malformed(f"{here}.origin", "each origin once", str(origin))
-        sequence = last = entry.sequence
+            raise _malformed(f"{path}.origins[{index}].origin", "each origin once", str(origin))
         if sequence:
             vector[origin] = sequence
-        ranges = []
-        for part in entry.above:
-            if part.first <= last + 1 or part.last < part.first:
-                raise _malformed(f"{here}.above", "ranges in order, apart from each other", f"{part.first}-{part.last}")
-            last = part.last
-            ranges.append((part.first, last))
         if ranges:
-            above[origin] = ranges
-        for name, value, known in (("floor", entry.floor, floor), ("context", entry.context, context)):
-            if value > sequence:
-                raise _malformed(f"{here}.{name}", f"at most the sequence, {sequence}", str(value))
-            if value:
-                known[origin] = value
+            above[origin] = list(ranges)
+        if floor_sequence:
+            floor[origin] = floor_sequence
+        if context_sequence:
+            context[origin] = context_sequence
     return Digest(Coverage(vector, above), floor, context, message.fingerprint)
+
+
+_Known = tuple[Origin, int, tuple[tuple[int, int], ...], int, int]
+
+
+@lru_cache(maxsize=_DIGEST_MEMO)
+def _decode_known(raw: bytes) -> _Known:
+    return _read_known(peer_pb2.OriginDigest.FromString(raw), "")
+
+
+def _read_known(entry: peer_pb2.OriginDigest, path: str) -> _Known:
+    """What a digest says of one origin: its sequence, the ranges above, floor and context."""
+    origin = _decode_origin(entry.origin, f"{path}.origin")
+    sequence = last = entry.sequence
+    floor, context = entry.floor, entry.context
+    ranges = []
+    for part in entry.above:
+        if part.first <= last + 1 or part.last < part.first:
+            raise _malformed(f"{path}.above", "ranges in order, apart from each other", f"{part.first}-{part.last}")
+        last = part.last
+        ranges.append((part.first, last))
+    for name, value in (("floor", floor), ("context", context)):
+        if value > sequence:
+            raise _malformed(f"{path}.{name}", f"at most the sequence, {sequence}", str(value))
+    return origin, sequence, tuple(ranges), floor, context
 
 
 # Deltas

@@ -247,10 +247,11 @@ def panels(world: World) -> Iterator[Panel]:
     from gossip_grpc.sim.stats import KINDS, informed, percentile  # noqa: PLC0415 - likewise
 
     spreads = [spread for spread in world.stats.spreads if spread.delays]
-    curves = Panel("milliseconds after the write", "share of the nodes that have it", percent=True, y_min=0.0)
+    curves = Panel("milliseconds after the write", "share of the nodes that have it", x_log=True, percent=True, y_min=0)
     if spreads:
-        last = percentile(sorted(spread.delays[-1] for spread in spreads), 0.95) or 1.0
-        delays = [last * step / _CURVE for step in range(_CURVE + 1)]
+        first = max(min(spread.delays[0] for spread in spreads), 1e-4)
+        last = max(max(spread.delays[-1] for spread in spreads), 2 * first)
+        delays = [first * (last / first) ** (step / _CURVE) for step in range(_CURVE + 1)]
         shares = [informed(spreads, delay) for delay in delays]
         for colour, (label, share) in enumerate((("median", 0.5), ("slowest tenth", 0.1), ("fastest tenth", 0.9))):
             values = [percentile(values, share) or 0.0 for values in shares]
