@@ -77,7 +77,9 @@ class _Push(Exchange):
     __slots__ = ("_answer", "_fresh", "_rest")
 
     def __init__(self, peering: Peering, call: Call, request: PushRequest) -> None:
-        super().__init__(peering, call)
+        self.call = call
+        self.done = False
+        self._peering = peering
         self._rest = iter(peering.push_bodies(request))
         self._answer: tuple[Sender, PushReply] | None = None
         self._fresh = 0

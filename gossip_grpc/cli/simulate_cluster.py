@@ -250,7 +250,7 @@ def panels(world: World) -> Iterator[Panel]:
     curves = Panel("milliseconds after the write", "share of the nodes that have it", x_log=True, percent=True, y_min=0)
     if spreads:
         first = max(min(spread.delays[0] for spread in spreads), 1e-4)
-        last = max(max(spread.delays[-1] for spread in spreads), 2 * first)
+        last = max(*(spread.delays[-1] for spread in spreads), 2 * first)
         delays = [first * (last / first) ** (step / _CURVE) for step in range(_CURVE + 1)]
         shares = [informed(spreads, delay) for delay in delays]
         for colour, (label, share) in enumerate((("median", 0.5), ("slowest tenth", 0.1), ("fastest tenth", 0.9))):

@@ -23,9 +23,7 @@ class Latency(NamedTuple):
 
     def sample(self, rng: random.Random) -> float:
         """One message's latency."""
-        seconds = self.low
-        if self.high > seconds:
-            seconds += (self.high - seconds) * rng.random()
+        seconds = self.low + (self.high - self.low) * rng.random()
         if self.tail:
             seconds += rng.expovariate(1.0 / self.tail)
         return seconds
@@ -86,6 +84,8 @@ class Network:
         self._links: dict[tuple[str, str], Link] = {}
         self._of_node: dict[str, Link] = {}
         self._busy: dict[tuple[str, str], float] = {}
+        self._plain = False
+        self._changed()
 
     def link(self, source: str, target: str) -> Link:
         """The link that carries what source sends to target."""
@@ -98,20 +98,24 @@ class Network:
     def set_link(self, source: str, target: str, link: Link) -> None:
         """Give one link, one way, other properties."""
         self._links[source, target] = link
+        self._changed()
 
     def set_node(self, name: str, link: Link) -> None:
         """Give all links of a node, both ways, other properties."""
         self._of_node[name] = link
+        self._changed()
 
     def cut(self, groups: Iterable[Iterable[str]], *, one_way: bool = False) -> None:
         """Cut links; see `Cut`. Adds to the cuts that there are."""
         self.cuts.append(Cut(tuple(frozenset(group) for group in groups), one_way))
+        self._changed()
 
     def heal(self) -> None:
         """End all cuts, and give every link its first properties back."""
         self.cuts.clear()
         self._links.clear()
         self._of_node.clear()
+        self._changed()
 
     def is_cut(self, source: str, target: str) -> bool:
         """Whether nothing gets from source to target at all."""
@@ -127,6 +131,9 @@ class Network:
             now: virtual time.
             rng: the sender's share of randomness.
         """
+        if self._plain:  # nearly always, and this is called for every message
+            low, high, _ = self.default.latency
+            return now + low + (high - low) * rng.random()
         if self.cuts and self.is_cut(source, target):
             return None
         link = self.link(source, target)
@@ -141,6 +148,21 @@ class Network:
             arrival += rng.random() * REORDER_DELAY
         return arrival
 
+    def repeat(self, source: str, target: str, size: int, now: float, rng: random.Random) -> float | None:
+        """When a duplicate of a message arrives that is sent now; None if there is none."""
+        if self._plain:
+            return None
+        link = self.link(source, target)
+        if not link.duplicate or rng.random() >= link.duplicate:
+            return None
+        return self.send(source, target, size, now, rng)
+
     def sent_at(self, source: str, target: str, now: float) -> float:
         """When the link has sent all that it was given: later than now only where bandwidth is bounded."""
         return max(self._busy.get((source, target), 0.0), now)
+
+    def _changed(self) -> None:
+        """See whether all that links do is to take a while, from a range."""
+        first = self.default
+        simple = Link(first.latency._replace(tail=0.0)) == first
+        self._plain = simple and not (self.cuts or self._links or self._of_node)

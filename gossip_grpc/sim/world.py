@@ -31,7 +31,7 @@ from gossip_grpc.sim.host import NEVER, Host
 from gossip_grpc.sim.links import Network
 from gossip_grpc.sim.memo import Memo
 from gossip_grpc.sim.schedule import ANY, CLIENT_VERBS, Action, ClusterSpec, Repeat, Schedule, Start, format_action
-from gossip_grpc.sim.stats import COMPARE, KINDS, RUMOR, Stats, kind_of
+from gossip_grpc.sim.stats import COMPARE, KINDS, Stats, kind_of
 from gossip_grpc.sim.trace import Trace, described
 
 SEEDS = 3
@@ -52,7 +52,7 @@ Responses = Generator[peer_pb2.PullResponse, None, None]
 class Flight:
     """One call on its way."""
 
-    __slots__ = ("arrival", "call", "deadline", "done", "engine", "exchange", "host", "kind", "limit", "timeout")
+    __slots__ = ("arrival", "call", "deadline", "done", "engine", "exchange", "host", "kind", "limit", "push")
 
     def __init__(self, host: Host, engine: Engine, exchange: Exchange, call: Call, kind: int, limit: float) -> None:
         self.host = host
@@ -60,6 +60,7 @@ class Flight:
         self.exchange = exchange
         self.call = call
         self.kind = kind
+        self.push = isinstance(call.request, PushRequest)
         self.done = False
         self.deadline = limit
         self.limit = limit
@@ -283,7 +284,7 @@ class World:
         now = events.now
         size = len(raw)
         counters = flight.engine.counters
-        if kind == RUMOR or isinstance(flight.call.request, PushRequest):
+        if flight.push:
             counters.pushes_sent += 1
         else:
             counters.pulls_sent += 1
@@ -308,11 +309,9 @@ class World:
         events.at(arrival, self._arrive, flight, target, raw)
         if arrival > deadline:
             events.at(deadline, self._deadline, flight)
-        duplicate = self.network.link(host.name, target.name).duplicate
-        if duplicate and host.random.random() < duplicate:
-            again = self.network.send(host.name, target.name, size, now, host.random)
-            if again is not None:
-                events.at(max(arrival, again), self._arrive_again, flight, target, raw)
+        again = self.network.repeat(host.name, target.name, size, now, host.random)
+        if again is not None:
+            events.at(max(arrival, again), self._arrive_again, flight, target, raw)
         return True
 
     def _arrive(self, flight: Flight, target: Host, raw: bytes) -> None:
@@ -331,8 +330,7 @@ class World:
         if engine is None:
             return
         if self.trace is not None:
-            push = isinstance(flight.call.request, PushRequest)
-            words = f"{KINDS[flight.kind]}: {described(raw, push=push, request=True)}"
+            words = f"{KINDS[flight.kind]}: {described(raw, push=flight.push, request=True)}"
             self.trace.message(self.now, "duplicate", flight.host.name, target.name, words, raw)
         ghost = Flight(flight.host, flight.engine, flight.exchange, flight.call, flight.kind, flight.limit)
         ghost.done = True
@@ -351,7 +349,7 @@ class World:
         responses: Responses | None = None
         answer = b""
         try:
-            if isinstance(flight.call.request, PushRequest):
+            if flight.push:
                 answer = target.peering.answer_push(raw, target.clock(self.events.now))
                 counters.bytes_received += len(raw)
                 counters.bytes_sent += len(answer)
@@ -455,7 +453,7 @@ class World:
         clock = host.clock(now)
         try:
             exchange.response(raw, clock)
-            if isinstance(flight.call.request, PushRequest):
+            if flight.push:
                 if not self._request(flight):
                     flight.done = True
                     exchange.end(clock)
@@ -815,8 +813,7 @@ class World:
     ) -> None:
         assert self.trace is not None  # noqa: S101 - the caller has looked
         kind = "call" if request else "answer"
-        push = isinstance(flight.call.request, PushRequest)
-        words = described(raw, push=push, request=request)
+        words = described(raw, push=flight.push, request=request)
         if arrival is None:
             kind += " lost"
         else:
