@@ -20,6 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gossip-grpc")
     group.addoption("--schedules", type=int, default=2000, help="how many random schedules to run (default 2000)")
     group.addoption("--first-seed", type=int, default=0, help="seed of the first random schedule (default 0)")
+    group.addoption("--simulated", type=int, default=1000, help="how many random clusters to simulate (default 1000)")
     group.addoption(
         "--rewrite-scenarios",
         action="store_true",
@@ -32,6 +33,14 @@ def schedules(request: pytest.FixtureRequest) -> range:
     """The seeds of the random schedules to run."""
     first: int = request.config.getoption("--first-seed")
     count: int = request.config.getoption("--schedules")
+    return range(first, first + count)
+
+
+@pytest.fixture
+def simulated(request: pytest.FixtureRequest) -> range:
+    """The seeds of the random clusters to simulate."""
+    first: int = request.config.getoption("--first-seed")
+    count: int = request.config.getoption("--simulated")
     return range(first, first + count)
 
 

@@ -25,7 +25,7 @@ _SHOWN = 10
 """Failing seeds, and violations of one, that are listed."""
 
 
-class _Seeds(click.ParamType):
+class _Seeds(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.3
     name = "A..B"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> range:

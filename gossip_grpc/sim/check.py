@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -11,8 +11,9 @@ from multiprocessing import get_context
 from time import process_time
 
 from gossip_grpc.sim import faults
-from gossip_grpc.sim.checkers import Monitor, check, check_end
+from gossip_grpc.sim.checkers import check, check_end
 from gossip_grpc.sim.generate import generate
+from gossip_grpc.sim.monitor import Monitor
 from gossip_grpc.sim.schedule import Schedule, parse
 from gossip_grpc.sim.world import World
 
@@ -70,7 +71,7 @@ def run(text: str, seed: int) -> Outcome:
         violations = [f"crash: {type(error).__name__}: {error}"]
     else:
         judge = check_end if world.agreed() else check
-        violations = [*world.failures, *judge(world, monitor)]
+        violations = [*world.failures, *monitor.look(), *judge(world)]
     return Outcome(
         seed,
         text,
@@ -132,7 +133,7 @@ def run_batch(seeds: Sequence[int], plant: str | None = None) -> Batch:
     )
 
 
-def run_seeds(seeds: range, jobs: int | None = None, plant: str | None = None) -> Iterator[Batch]:
+def run_seeds(seeds: range, jobs: int | None = None, plant: str | None = None) -> Generator[Batch, None, None]:
     """Run seeds in so many processes (default: one a core), a batch at a time, as they are done.
 
     Closing the iterator ends the work that is not begun yet.

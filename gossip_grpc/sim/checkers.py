@@ -11,6 +11,7 @@ in the core cannot excuse itself. Each yields sentences for people.
 | `counters`    | a counter is the sum of the additions covered, less what resets covered had seen of it            |
 | `sets`        | additions win: an element is there if an addition of it is covered that no covered removal saw    |
 | `causality`   | who writes over what it has seen wins; no dot names two writes                                    |
+| `clocks`      | a node's Lamport clock is at least that of every write it covers                                  |
 | `bookkeeping` | fingerprints, counts and listings are those of the records                                        |
 | `messages`    | no message is above 4 MiB                                                                         |
 
@@ -23,14 +24,13 @@ and, once everything is healed and has agreed:
 | `owners`      | a register that one node alone writes has that node's last word                                   |
 | `oblivion`    | when nobody is missing, tombstones are purged after their retention                               |
 
-`Monitor` watches what is only seen over time: clocks and counter shares never go back, nobody covers more of an
-origin than it wrote, and the backstop is needed only after corruption or purging.
+What only shows over time is watched by the monitor (monitor.py).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Set
 from typing import Any
 
 from gossip_grpc.core.records import USER_KINDS, Dot, Kind, Origin, Record, Value, fingerprint
@@ -42,6 +42,9 @@ from gossip_grpc.sim.world import PRELOAD, World
 MAX_MESSAGE = 4 << 20
 
 Slot = tuple[Kind, Any]
+
+Deletion = tuple[Record, Set[Dot]]
+"""A tombstone as it was written, and what its writer had seen about it."""
 
 
 class Truth:
@@ -77,22 +80,24 @@ class Truth:
 Check = Callable[[World, Truth], Iterator[str]]
 
 
-def check(world: World, monitor: Monitor | None = None) -> list[str]:
+def check(world: World) -> list[str]:
     """What must hold at any moment; returns what does not."""
-    return _run(world, monitor, _ALWAYS)
+    return _run(world, _ALWAYS)
 
 
-def check_end(world: World, monitor: Monitor | None = None) -> list[str]:
+def check_end(world: World) -> list[str]:
     """What must hold once everything is healed and all nodes have agreed; returns what does not."""
-    return _run(world, monitor, _ALWAYS | _AT_THE_END)
+    return _run(world, _ALWAYS | _AT_THE_END)
 
 
-def _run(world: World, monitor: Monitor | None, checks: dict[str, Check]) -> list[str]:
-    violations = monitor.look() if monitor is not None else []
-    for cluster in dict.fromkeys(host.cluster for host in world.hosts.values()):
-        truth = Truth(world, cluster)
-        violations += [f"{name}: {violation}" for name, judge in checks.items() for violation in judge(world, truth)]
-    return violations
+def _run(world: World, checks: dict[str, Check]) -> list[str]:
+    truths = [Truth(world, cluster) for cluster in dict.fromkeys(host.cluster for host in world.hosts.values())]
+    return [
+        f"{name}: {violation}"
+        for truth in truths
+        for name, judge in checks.items()
+        for violation in judge(world, truth)
+    ]
 
 
 # At any moment
@@ -120,7 +125,8 @@ def invention(_world: World, truth: Truth) -> Iterator[str]:
     written = {record.dot: record for records in truth.slots.values() for record in records}
     for host in truth.hosts:
         for record in host.store.records():
-            if record.kind is Kind.MEMBER or (record.kind is Kind.REGISTER and record.slot.startswith(PRELOAD)):
+            slot: Any = record.slot
+            if record.kind is Kind.MEMBER or (record.kind is Kind.REGISTER and slot.startswith(PRELOAD)):
                 continue
             known = written.get(record.dot)
             if known is None or order(known) != order(record) or known.content != record.content:
@@ -129,22 +135,9 @@ def invention(_world: World, truth: Truth) -> Iterator[str]:
 
 def ghosts(_world: World, truth: Truth) -> Iterator[str]:
     """Who covers a deletion shows nothing that the deleter had seen."""
-    for write in truth.writes:
-        if write.verb not in ("delete", "set-remove"):
-            continue
-        for record in write.records:
-            if (record.kind, record.slot) in truth.rotten:
-                continue
-            for host in truth.hosts:
-                store = host.store
-                held = store.get(record.kind, record.slot)
-                if held is None or held.is_tombstone or not store.coverage.covers(record.origin, record.sequence):
-                    continue
-                seen = held.dot in write.seen
-                if record.kind is Kind.SET_ELEMENT:
-                    seen = held.content[0] <= record.content[0]
-                if seen:
-                    yield f"{host.name} shows {_tell(held)} of {held.dot} and covers its deletion {record.dot}"
+    deletions = [(record, write.seen) for write in truth.writes for record in write.records if record.is_tombstone]
+    for host in truth.hosts:
+        yield from ghosts_of(host, [one for one in deletions if (one[0].kind, one[0].slot) not in truth.rotten])
 
 
 def counters(_world: World, truth: Truth) -> Iterator[str]:
@@ -154,16 +147,16 @@ def counters(_world: World, truth: Truth) -> Iterator[str]:
             store = host.store
             expected = 0
             for origin, adds in shares.items():
-                added, subtracted = _share(adds, lambda dot, store=store: store.coverage.covers(*dot))
+                added, subtracted = _share(adds, [dot for dot, _ in adds if store.coverage.covers(*dot)])
                 gone = [(0, 0)]
                 for reset in truth.resets[key]:
                     mine = [record for record in reset.records if record.slot == (key, origin)]
                     if any(store.coverage.covers(record.origin, record.sequence) for record in mine):
-                        gone.append(_share(adds, lambda dot, reset=reset: dot in reset.seen))
+                        gone.append(_share(adds, reset.seen))
                 expected += max(added - max(part[0] for part in gone), 0)
                 expected -= max(subtracted - max(part[1] for part in gone), 0)
             if store.counter(key) != expected:
-                yield f"{host.name} says that counter {key} is {store.counter(key)}; what it covers sums up to {expected}"
+                yield f"{host.name} says that counter {key} is {store.counter(key)}; what it covers makes {expected}"
 
 
 def sets(_world: World, truth: Truth) -> Iterator[str]:
@@ -182,7 +175,8 @@ def sets(_world: World, truth: Truth) -> Iterator[str]:
             expected = any(sequence > removed for sequence in additions)
             if there == expected or (there and any(_purged(store, record) for record in removals)):
                 continue
-            yield f"{host.name}: {element!r} of {origin} is {'' if there else 'not '}in set {key}, and should{'' if expected else ' not'} be"
+            should = "should be" if expected else "should not be"
+            yield f"{host.name}: {element!r} by {origin} is {'' if there else 'not '}in set {key}, and {should}"
 
 
 def causality(_world: World, truth: Truth) -> Iterator[str]:
@@ -201,6 +195,15 @@ def causality(_world: World, truth: Truth) -> Iterator[str]:
                     yield f"{record.dot} ({_tell(record)}) had seen {dot} ({_tell(seen)}) and yet loses to it"
 
 
+def clocks(_world: World, truth: Truth) -> Iterator[str]:
+    """A node's clock is at least that of every write it covers, so that what it writes next wins over them."""
+    for host in truth.hosts:
+        for records in truth.slots.values():
+            for record in records:
+                if record.clock > host.store.clock.time and host.store.coverage.covers(record.origin, record.sequence):
+                    yield f"{host.name}'s clock is {host.store.clock.time}; {record.dot}, which it covers, has {record.clock}"
+
+
 def bookkeeping(_world: World, truth: Truth) -> Iterator[str]:
     """What a store keeps beside its records agrees with them."""
     for host in truth.hosts:
@@ -210,7 +213,7 @@ def bookkeeping(_world: World, truth: Truth) -> Iterator[str]:
             yield f"{host.name}: the fingerprint is not that of its records"
         if store.live != len(live):
             yield f"{host.name} counts {store.live} live records and holds {len(live)}"
-        keys = sorted(record.slot for record in live if record.kind is Kind.REGISTER)
+        keys = sorted(str(record.slot) for record in live if record.kind is Kind.REGISTER)
         if list(store.keys()) != keys:
             yield f"{host.name} lists registers {list(store.keys())} and holds {keys}"
         if store.tombstones < sum(record.is_tombstone for record in store.records()):
@@ -241,7 +244,7 @@ def convergence(_world: World, truth: Truth) -> Iterator[str]:
             yield f"{first.name} holds {_difference(content(one), content(other))}, of which {host.name} says otherwise"
 
 
-def durability(world: World, truth: Truth) -> Iterator[str]:
+def durability(_world: World, truth: Truth) -> Iterator[str]:
     """What was acknowledged is everywhere, unless its writer lost its memory before anybody had it."""
     for write in truth.writes:
         for record in write.records:
@@ -294,82 +297,28 @@ that settle it are some of all."""
 
 _ALWAYS: dict[str, Check] = {
     judge.__name__: judge
-    for judge in (reflection, invention, ghosts, counters, sets, causality, bookkeeping, messages)
+    for judge in (reflection, invention, ghosts, counters, sets, causality, clocks, bookkeeping, messages)
 }
 _AT_THE_END: dict[str, Check] = {judge.__name__: judge for judge in (convergence, durability, owners, oblivion)}
 
 
-# Over time
-
-
-class Monitor:
-    """Watches a world from its start for what only shows over time."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._violations: list[str] = []
-        self._written: dict[Origin, int] = {}
-        self._clocks: dict[Origin, int] = {}
-        self._shares: dict[tuple[Origin, str, Origin], tuple[int, int]] = {}
-        self._heals: dict[tuple[str, float], int] = {}
-        world.after_input.append(self._after_input)
-        world.checker = lambda world: check(world, self)
-        for host in world.hosts.values():
-            self._after_input(host)
-
-    def look(self) -> list[str]:
-        """What has gone wrong so far."""
-        self._look_at_shares()
-        self._look_at_coverage()
-        found, self._violations = self._violations, []
-        heals = sum(self._heals.values())
-        if heals and not self._world.history.rots and not self._world.history.purged:
-            found.append(f"heals: coverage was equal and fingerprints were not {heals} times, with nothing corrupt or purged")
-        return found
-
-    def _after_input(self, host: Host) -> None:
-        engine = host.engine
-        if engine is None:
-            return
-        store = engine.store
-        origin = store.origin
-        time = store.clock.time
-        before = self._clocks.get(origin, 0)
-        if time < before:
-            self._violations.append(f"clocks: that of {host.name} went back from {before} to {time}")
-        self._clocks[origin] = time
-        self._written[origin] = store.coverage.sequence(origin)
-        if engine.counters.backstop_heals:
-            self._heals[host.name, host.life.start] = engine.counters.backstop_heals
-
-    def _look_at_shares(self) -> None:
-        """What a node reads of another one's share of a counter never goes back."""
-        for host in self._world.live():
-            store = host.store
-            for key in store.counter_keys():
-                for origin in store.counter_origins(key):
-                    now = store.share(key, origin)
-                    name = (store.origin, key, origin)
-                    before = self._shares.get(name, (0, 0))
-                    if now[0] < before[0] or now[1] < before[1]:
-                        self._violations.append(
-                            f"shares: {host.name} read {before}, then {now} of {origin} in counter {key}"
-                        )
-                    self._shares[name] = now
-
-    def _look_at_coverage(self) -> None:
-        """Nobody covers more of an origin than it wrote."""
-        for host in self._world.live():
-            coverage = host.store.coverage
-            for origin in sorted(coverage.origins()):
-                if coverage.highest(origin) > self._written.get(origin, 0):
-                    self._violations.append(
-                        f"invention: {host.name} covers {origin}:{coverage.highest(origin)}; "
-                        f"{origin} wrote {self._written.get(origin, 0)} times"
-                    )
-
-
 # Parts
+
+
+def ghosts_of(host: Host, deletions: Iterable[Deletion]) -> Iterator[str]:
+    """What a host shows though it covers its deletion.
+
+    Args:
+        host: who is looked at.
+        deletions: those to look for.
+    """
+    store = host.store
+    for tombstone, seen in deletions:
+        held = store.get(tombstone.kind, tombstone.slot)
+        if held is None or held.is_tombstone or not store.coverage.covers(tombstone.origin, tombstone.sequence):
+            continue
+        if held.content[0] <= tombstone.content[0] if tombstone.kind is Kind.SET_ELEMENT else held.dot in seen:
+            yield f"{host.name} shows {_tell(held)} of {held.dot} and covers its deletion {tombstone.dot}"
 
 
 def order(record: Record) -> tuple[Any, ...]:
@@ -403,9 +352,9 @@ def _purged(store: Store, tombstone: Record) -> bool:
     return store.floor.get(tombstone.origin, 0) >= tombstone.sequence
 
 
-def _share(adds: list[tuple[Dot, int]], known: Callable[[Dot], bool]) -> tuple[int, int]:
+def _share(adds: list[tuple[Dot, int]], known: Container[Dot]) -> tuple[int, int]:
     """What an origin had added and subtracted by the last of its additions that is known: a share counts all before."""
-    last = max((index for index, (dot, _) in enumerate(adds) if known(dot)), default=-1)
+    last = max((index for index, (dot, _) in enumerate(adds) if dot in known), default=-1)
     amounts = [amount for _, amount in adds[: last + 1]]
     return sum(max(amount, 0) for amount in amounts), sum(max(-amount, 0) for amount in amounts)
 
@@ -423,11 +372,12 @@ def _tell(record: Record | None) -> str:
     """A record in words."""
     if record is None:
         return "nothing"
+    slot: Any = record.slot
     if record.kind is Kind.REGISTER:
         return f"{record.slot} deleted" if record.is_tombstone else f"{record.slot} = {record.content!r}"
     if record.kind is Kind.SET_ELEMENT:
-        key, element, origin = record.slot
+        key, element, origin = slot
         return f"{element!r} {'removed from' if record.is_tombstone else 'added to'} {key} by {origin}"
-    key, origin = record.slot
+    key, origin = slot
     verb = "share" if record.kind is Kind.COUNTER_SHARE else "reset"
     return f"{verb} {record.content} of {origin} in {key}"

@@ -14,6 +14,7 @@ from typing import Any
 from gossip_grpc.core import engine as engine_module
 from gossip_grpc.core import records as records_module
 from gossip_grpc.core import store as store_module
+from gossip_grpc.core import sync as sync_module
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.engine import Engine
@@ -152,8 +153,8 @@ def foreign_base_taken() -> list[Patch]:
     """A delta that was made for a former life of this node is taken."""
     original = InboundDelta.__init__
 
-    def init(self: InboundDelta, store: Store, header: Delta) -> None:
-        original(self, store, replace(header, base=Digest()))
+    def init(self: InboundDelta, store: Store, header: Delta, **options: Any) -> None:
+        original(self, store, replace(header, base=Digest()), **options)
 
     return [(InboundDelta, "__init__", init)]
 
@@ -234,6 +235,16 @@ def clock_goes_back() -> list[Patch]:
     return [(LamportClock, "witness", witness)]
 
 
+def clock_of_records_alone() -> list[Patch]:
+    """Who takes over a sender's coverage does not take over its clock."""
+    original = Store.complete
+
+    def complete(self: Store, header: Delta, received: Coverage | None = None) -> int:
+        return original(self, replace(header, clock=0), received)
+
+    return [(Store, "complete", complete)]
+
+
 # Deleting
 
 
@@ -251,16 +262,26 @@ def tombstone_forgotten_at_once() -> list[Patch]:
 
 
 def purged_unsettled() -> list[Patch]:
-    """A tombstone is purged once it is old, whether it is settled or not, and nobody is told of the floor."""
+    """A tombstone is purged once it is old, whether all that its deleter had seen has arrived or not."""
     original = Store.purge
 
     def purge(self: Store, now: float, retention: float) -> int:
+        learned = self._context
         self._context = {origin: self.coverage.highest(origin) for origin in self.coverage.origins()}
         purged = original(self, now, retention)
-        self.floor.clear()
+        self._context = learned
         return purged
 
     return [(Store, "purge", purge)]
+
+
+def graves_forgotten() -> list[Patch]:
+    """A superseded tombstone is not kept."""
+
+    def bury(self: Store, loser: Record, winner: Record | None) -> None:
+        self._tombstones.pop(loser.dot, None)
+
+    return [(Store, "_bury", bury)]
 
 
 def purged_without_floor() -> list[Patch]:
@@ -309,7 +330,7 @@ def tombstones_never_purged() -> list[Patch]:
 
 def fingerprints_not_compared() -> list[Patch]:
     """Equal coverage is taken for agreement, whatever the fingerprints are."""
-    original = engine_module.compare
+    original = sync_module.compare
 
     def compare(ours: Digest, theirs: Digest) -> Comparison:
         return replace(original(ours, theirs), diverged=False)
@@ -334,7 +355,7 @@ def fingerprint_keeps_the_dead() -> list[Patch]:
 
 def repair_of_everything() -> list[Patch]:
     """Different fingerprints are taken for divergence though coverage differs too."""
-    original = engine_module.compare
+    original = sync_module.compare
 
     def compare(ours: Digest, theirs: Digest) -> Comparison:
         return replace(original(ours, theirs), diverged=ours.fingerprint != theirs.fingerprint)
@@ -374,8 +395,10 @@ FAULTS: dict[str, Callable[[], list[Patch]]] = {
         reset_cancels_everything,
         clock_not_merged,
         clock_goes_back,
+        clock_of_records_alone,
         tombstone_forgotten_at_once,
         purged_unsettled,
+        graves_forgotten,
         purged_without_floor,
         full_sync_drops_nothing,
         full_sync_drops_the_unseen,

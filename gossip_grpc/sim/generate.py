@@ -15,7 +15,7 @@ ELEMENTS = ("x", "y")
 VERBS = ("put", "put", "delete", "own", "own-delete", "add", "add", "reset", "set-add", "set-remove")
 
 AGREE = 40.0
-"""Seconds within which all nodes must agree once everything is healed: some dozen rounds, and the bootstrap of the last."""
+"""Seconds within which all nodes must agree once everything is healed: some dozen rounds, and a bootstrap."""
 
 
 class _Author:
@@ -33,6 +33,7 @@ class _Author:
         self.retention = rng.choice([4, 8, 8, 3600])
         faults: dict[str, tuple[int, Callable[[], None]]] = {
             "cut": (4, self.cut),
+            "heal": (1, lambda: self.say("heal")),
             "crash": (2, self.crash),
             "crash-disk": (2, self.crash_with_disk),
             "pause": (1, self.pause),
@@ -46,8 +47,14 @@ class _Author:
             "join": (1, self.join),
         }
         chosen = rng.sample(sorted(faults), rng.randint(1, 5))
-        self.faults = [faults[name][1] for name in chosen for _ in range(faults[name][0])]
         self.verbs = rng.sample(VERBS, rng.randint(3, len(VERBS)))
+        self.keys: tuple[str, ...] = KEYS
+        if rng.random() < 0.4:  # deletions of one key that purging, cuts and late arrivals get between
+            self.keys = KEYS[:1]
+            self.verbs = ["put", "delete"]
+            self.retention = 4
+            chosen = ["cut", "heal", "silence", *rng.sample(sorted(faults), 1)]
+        self.faults = [faults[name][1] for name in chosen for _ in range(faults[name][0])]
         self.seed = seed
 
     def write(self) -> str:
@@ -63,7 +70,7 @@ class _Author:
         ]
         if rng.random() < 0.3:
             settings.append("start=cold")
-        latency = rng.choice(["1ms", "1ms..5ms", "1ms..200ms", "20ms..50ms"])
+        latency = rng.choice(["1ms", "1ms..5ms", "1ms..200ms", "20ms..50ms", "100ms..900ms"])
         troubles = [("loss", [5, 20, 40]), ("duplicate", [5, 30]), ("reorder", [5, 30])]
         trouble = [f"{name}={rng.choice(shares)}%" for name, shares in troubles if rng.random() < 0.3]
         if trouble:  # of all links, until somebody mends them
@@ -75,7 +82,7 @@ class _Author:
             f"network latency={latency}",
         ]
         self.now = 12.0 if "start=cold" in settings else 1.0
-        for _ in range(rng.randint(15, 45)):
+        for _ in range(rng.randint(20, 70)):
             self.now += rng.choice([0.0, 0.001, 0.02, 0.3, 1.0])
             if rng.random() < 0.3:
                 rng.choice(self.faults)()
@@ -94,7 +101,7 @@ class _Author:
 
     def client(self) -> None:
         """One write, or a few at the same moment at several nodes."""
-        key = self.rng.choice(KEYS)
+        key = self.rng.choice(self.keys)
         for node in self.rng.sample(self.nodes, self.rng.choice([1, 1, 1, min(2, len(self.nodes))])):
             verb = self.rng.choice(self.verbs)
             self.written += 1
@@ -120,10 +127,8 @@ class _Author:
         how = self.rng.random()
         if how < 0.6:
             self.say(f"cut {' '.join(nodes[:where])} | {' '.join(nodes[where:])}")
-        elif how < 0.75:
-            self.say(f"cut {nodes[0]} > {nodes[1]}")
         else:
-            self.say("heal")
+            self.say(f"cut {nodes[0]} > {nodes[1]}")
 
     def crash(self) -> None:
         """A node dies and comes back empty."""
@@ -138,7 +143,7 @@ class _Author:
         if len(up) > 1:
             node = self.rng.choice(up)
             self.say(f"crash {node}{how}")
-            later = self.rng.choice([0.1, 1.0, 4.0])
+            later = self.rng.choice([0.01, 0.1, 1.0, 4.0])
             self.crashed[node] = self.now + later
             self.say(f"restart {node}", later)
 

@@ -1,7 +1,7 @@
 """Shrinking: from a schedule that fails to a short one that fails in the same way.
 
-Delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE TSE 28(2), 2002) over the
-timed lines, then over the cluster's size and its settings, again and again until nothing more can be left out.
+Delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE TSE 28(2), 2002) over
+the timed lines, then over the cluster's size and its settings, again and again until nothing more can be left out.
 """
 
 from __future__ import annotations

@@ -1,0 +1,125 @@
+"""What only shows over time: watched from a world's beginning, after every input of every node.
+
+| check       | says                                                                                        |
+| ----------- | ------------------------------------------------------------------------------------------- |
+| `clocks`    | a life's Lamport clock never goes back                                                      |
+| `shares`    | what a node reads of another one's share of a counter never goes back                       |
+| `invention` | nobody covers more of an origin than it wrote                                               |
+| `ghosts`    | at no moment does anybody show what it knows to be deleted                                  |
+| `readiness` | who began with nothing takes no writes before it has met its cluster, or waited for it      |
+| `heals`     | the backstop is needed only after corruption, or where a write meets a purged tombstone     |
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from gossip_grpc.core.records import Kind, Origin
+from gossip_grpc.sim.checkers import Deletion, check, ghosts_of
+from gossip_grpc.sim.host import Host
+from gossip_grpc.sim.world import World
+
+MAX_RATE = 2
+"""How many times too fast a node's steady clock may run: its bootstrap window is shorter by that."""
+
+_MAX_GHOSTS = 20
+"""Beyond so many violations ghosts are not listed any more: each is seen again after every input."""
+
+
+class Monitor:
+    """Watches a world from its start for what only shows over time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._violations: list[str] = []
+        self._written: dict[Origin, int] = {}
+        self._clocks: dict[Origin, int] = {}
+        self._shares: dict[tuple[Origin, str, Origin], tuple[int, int]] = {}
+        self._heals: dict[tuple[str, float], int] = {}
+        self._seen = 0
+        self._deletions: dict[str, list[Deletion]] = defaultdict(list)
+        self._versions: dict[Origin, int] = {}
+        world.after_input.append(self._after_input)
+        world.checker = lambda world: [*self.look(), *check(world)]
+        for host in world.hosts.values():
+            self._after_input(host)
+
+    def look(self) -> list[str]:
+        """What has gone wrong so far."""
+        self._look_at_shares()
+        self._look_at_coverage()
+        found, self._violations = self._violations, []
+        heals = sum(self._heals.values())
+        if heals and not self._world.history.rots and not self._world.history.purged:
+            found.append(
+                f"heals: coverage was equal and fingerprints were not {heals} times, with nothing corrupt or purged"
+            )
+        return found
+
+    def _after_input(self, host: Host) -> None:
+        engine = host.engine
+        if engine is None:
+            return
+        store = engine.store
+        origin = store.origin
+        time = store.clock.time
+        before = self._clocks.get(origin, 0)
+        if time < before:
+            self._violations.append(f"clocks: that of {host.name} went back from {before} to {time}")
+        self._clocks[origin] = time
+        self._written[origin] = store.coverage.sequence(origin)
+        self._look_at_writes(host)
+        if self._versions.get(origin) != store.version:
+            self._versions[origin] = store.version
+            self._look_for_ghosts(host)
+        if engine.counters.backstop_heals:
+            self._heals[host.name, host.life.start] = engine.counters.backstop_heals
+
+    def _look_at_writes(self, host: Host) -> None:
+        """Nobody who began with nothing takes writes before it has met its cluster, or waited for it."""
+        writes = self._world.history.writes
+        for write in writes[self._seen :]:
+            if write.verb in ("delete", "set-remove"):
+                cluster = self._world.hosts[write.node].cluster
+                self._deletions[cluster] += [(record, write.seen) for record in write.records if record.is_tombstone]
+            if not write.acknowledged or write.node != host.name or host.life.from_disk or host.spec.nodes == 1:
+                continue
+            alone = host.store.coverage.origins() <= {host.store.origin}
+            if alone and write.time < host.life.start + host.spec.bootstrap / MAX_RATE:
+                self._violations.append(f"readiness: {write} was taken by a node that had met nobody yet")
+        self._seen = len(writes)
+
+    def _look_for_ghosts(self, host: Host) -> None:
+        """At no moment does anybody show what it knows to be deleted: a heal soon after would hide it."""
+        deletions = self._deletions[host.cluster]
+        if deletions:
+            rotten = {key for _, _, key in self._world.history.rots}
+            suspects = [one for one in deletions if one[0].kind is not Kind.REGISTER or one[0].slot not in rotten]
+            found = [f"ghosts: {ghost} (at {self._world.now:.3f} s)" for ghost in ghosts_of(host, suspects)]
+            self._violations += found[: max(0, _MAX_GHOSTS - len(self._violations))]
+
+    def _look_at_shares(self) -> None:
+        """What a node reads of another one's share of a counter never goes back."""
+        for host in self._world.live():
+            store = host.store
+            for key in store.counter_keys():
+                for origin in store.counter_origins(key):
+                    now = store.share(key, origin)
+                    name = (store.origin, key, origin)
+                    before = self._shares.get(name, (0, 0))
+                    if now[0] < before[0] or now[1] < before[1]:
+                        self._violations.append(
+                            f"shares: {host.name} read {before}, then {now} of {origin} in counter {key}"
+                        )
+                    self._shares[name] = now
+
+    def _look_at_coverage(self) -> None:
+        """Nobody covers more of an origin than it wrote."""
+        for host in self._world.live():
+            coverage = host.store.coverage
+            for origin in sorted(coverage.origins()):
+                if coverage.highest(origin) > self._written.get(origin, 0):
+                    self._violations.append(
+                        f"invention: {host.name} covers {origin}:{coverage.highest(origin)}; "
+                        f"{origin} wrote {self._written.get(origin, 0)} times"
+                    )

@@ -1,0 +1,263 @@
+"""The checkers: they pass what is right, find what is planted, and shrink what they found."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gossip_grpc.cli.root import root
+from gossip_grpc.sim import faults
+from gossip_grpc.sim.check import Outcome, run, run_batch, run_seed, run_seeds
+from gossip_grpc.sim.generate import generate
+from gossip_grpc.sim.schedule import parse
+from gossip_grpc.sim.shrink import shrink
+
+SCHEDULES = sorted((Path(__file__).parent / "schedules").glob("*.txt"))
+"""Schedules that once failed, each by a bug found."""
+
+BETWEEN = 500
+"""Seeds within which each planted fault must be found."""
+
+RARE = {"graves-forgotten": "deletion-superseded-before-it-spread"}
+"""Faults that random schedules meet less often than that, and the schedule that meets each."""
+
+
+@pytest.fixture(autouse=True)
+def _unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that run schedules are not measured: the core is covered by its own tests, and it halves their time."""
+    for name in list(os.environ):
+        if name.startswith("COVERAGE_PROCESS"):
+            monkeypatch.delenv(name)
+
+
+def seed_of(path: Path) -> int:
+    """The seed of a schedule in a file, which its first line says."""
+    match = re.match(r"# Seed (\d+): ", path.read_text())
+    assert match is not None, f"{path.name} does not begin with `# Seed N: what it is about`"
+    return int(match[1])
+
+
+def tell(outcome: Outcome) -> str:
+    return f"seed {outcome.seed}: {'; '.join(outcome.violations[:3])}\n{outcome.text}"
+
+
+def test_random_schedules_keep_every_promise(simulated: range) -> None:
+    failures = [failure for batch in run_seeds(simulated) for failure in batch.failures]
+    assert not failures, f"{len(failures)} fail, such as {tell(failures[0])}"
+
+
+@pytest.mark.parametrize("path", SCHEDULES, ids=lambda path: path.stem)
+def test_what_failed_once_fails_no_more(path: Path) -> None:
+    outcome = run(path.read_text(), seed_of(path))
+    assert not outcome.failed, tell(outcome)
+
+
+@pytest.mark.parametrize("plant", RARE)
+def test_rare_faults_are_found_by_their_schedules(plant: str) -> None:
+    path = next(path for path in SCHEDULES if path.stem == RARE[plant])
+    with faults.planted(plant):
+        assert run(path.read_text(), seed_of(path)).failed
+
+
+@pytest.mark.parametrize("plant", [name for name in faults.FAULTS if name not in RARE])
+def test_every_planted_fault_is_found(plant: str) -> None:
+    with faults.planted(plant):
+        assert any(run_seed(seed).failed for seed in range(BETWEEN)), "no checker sees it"
+
+
+def test_at_least_fifteen_faults_are_planted_and_each_is_described() -> None:
+    assert len(faults.FAULTS) - len(RARE) >= 15
+    assert all(faults.describe(name).endswith(".") for name in faults.FAULTS)
+
+
+def test_a_planted_fault_is_gone_afterwards() -> None:
+    for plant in faults.FAULTS:
+        with faults.planted(plant):
+            pass
+    assert not run_seed(3).failed
+
+
+# Schedules
+
+
+def test_a_seed_makes_one_schedule_and_each_another_one() -> None:
+    texts = [generate(seed) for seed in range(50)]
+    assert texts == [generate(seed) for seed in range(50)]
+    assert len(set(texts)) == 50
+
+
+def test_random_schedules_hold_every_verb_and_every_fault() -> None:
+    verbs = {action.verb for seed in range(300) for action in parse(generate(seed)).actions}
+    assert verbs >= {"put", "delete", "add", "reset", "set-add", "set-remove"}
+    assert verbs >= {
+        "cut",
+        "heal",
+        "crash",
+        "restart",
+        "pause",
+        "resume",
+        "slow",
+        "skew",
+        "drift",
+        "join",
+        "link",
+        "rot",
+    }
+
+
+def test_a_run_is_the_same_each_time() -> None:
+    assert [run_seed(seed) for seed in range(5)] == [run_seed(seed) for seed in range(5)]
+
+
+def test_processes_find_what_one_finds() -> None:
+    seeds = range(60)
+    one = run_batch(seeds, "tie-by-arrival")
+    several = list(run_seeds(seeds, jobs=2, plant="tie-by-arrival"))
+    assert sum(batch.seeds for batch in several) == one.seeds == 60
+    found = sorted(outcome.seed for batch in several for outcome in batch.failures)
+    assert found == [outcome.seed for outcome in one.failures] != []
+
+
+# What checkers say
+
+
+LOST = """
+cluster 3
+at 1s n1 put a 1
+at 2s cut n1 | n2 n3
+at 3s agree 2s
+at 3s n2 put a 2
+end 10s
+"""
+
+
+def test_nodes_that_are_kept_apart_do_not_agree() -> None:
+    outcome = run(LOST.replace("at 3s n2 put a 2\n", "").replace("at 3s agree", "at 4s n2 put b 1\nat 4s agree"), 0)
+    assert outcome.kinds == {"agreement"}
+    assert "n1 | n2 n3" in outcome.violations[0] or "n2 n3 | n1" in outcome.violations[0]
+
+
+def test_a_record_that_rots_away_is_healed_by_the_backstop() -> None:
+    text = "cluster 3\nat 1s n1 put a 1\nat 3s rot n2 a\nat 3001ms agree 20s\nend 30s\n"
+    assert not run(text, 0).failed
+    with faults.planted("fingerprints-not-compared"):
+        assert run(text, 0).kinds == {"agreement", "convergence"} or run(text, 0).failed
+
+
+def test_a_crash_of_the_core_is_a_finding() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gossip_grpc.core.engine.Engine.put", lambda *arguments: 1 / 0)
+        outcome = run("cluster 2\nat 1s n1 put a 1\nend 2s\n", 0)
+    assert outcome.violations == ("crash: ZeroDivisionError: division by zero",)
+
+
+# Shrinking
+
+
+def test_a_failing_schedule_is_shrunk_to_what_it_takes() -> None:
+    with faults.planted("tie-by-arrival"):
+        seed = next(seed for seed in range(BETWEEN) if run_seed(seed).failed)
+        outcome = run_seed(seed)
+        runs: list[tuple[int, int]] = []
+        short = shrink(outcome.text, seed, outcome.kinds, lambda done, left: runs.append((done, left)))
+        assert run(short, seed).kinds & outcome.kinds
+    assert not run(short, seed).failed
+    assert sum(" put " in line or " delete " in line for line in short.splitlines()) <= 4
+    assert len(short.splitlines()) <= 8
+    assert runs[-1][0] == len(runs)
+
+
+def test_a_fault_is_not_left_unmended_by_shrinking() -> None:
+    text = "cluster 3\nat 1s cut n1 | n2 n3\nat 2s n1 put a 1\nat 3s heal\nat 3s pause n2\nat 4s resume n2\n"
+    text += "at 5s slow n3 20ms\nat 6s slow n3 0ms\nat 7s crash n2 disk\nat 8s restart n2\nat 9s agree 20s\nend 30s\n"
+    with faults.planted("fingerprint-keeps-the-dead"), pytest.MonkeyPatch.context() as patch:
+        # Everything fails, so that all is left out that may be.
+        patch.setattr("gossip_grpc.sim.shrink.run", lambda text, seed: Outcome(seed, text, ("agreement: none",)))
+        assert shrink(text, 0, {"agreement"}) == "cluster 2\nat 9s agree 20s\nend 30s\n"
+
+
+def test_what_mends_stays_while_its_fault_does() -> None:
+    text = "cluster 2\nat 1s cut n1 | n2\nat 3s heal\nat 9s agree 20s\nend 30s\n"
+
+    def fails_while_cut(text: str, seed: int) -> Outcome:
+        return Outcome(seed, text, ("agreement: none",) if "cut" in text else ())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gossip_grpc.sim.shrink.run", fails_while_cut)
+        assert shrink(text, 0, {"agreement"}) == text
+
+
+# The command
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(root, ["simulate", "check", *arguments])
+    return result.exit_code, result.output
+
+
+def test_the_command_says_that_nothing_is_wrong() -> None:
+    code, output = invoke("--seeds", "0..9", "--jobs", "1")
+    assert code == 0
+    assert output.startswith("10 schedules: ")
+    assert output.endswith("Nothing is wrong.\n")
+
+
+def test_the_command_shows_a_short_schedule_that_fails_and_runs_it_again(tmp_path: Path) -> None:
+    code, output = invoke("--seeds", "0..24", "--jobs", "1", "--plant", "tie-by-arrival", "--json")
+    document = json.loads(output)
+    assert code == 1
+    assert document["seeds"] == {"first": 0, "last": 24, "run": 25}
+    first = document["failed"][0]
+    file = tmp_path / "short.txt"
+    file.write_text(document["shortest_failing_schedule"])
+    code, output = invoke("--scenario", str(file), "--seed", str(first["seed"]), "--plant", "tie-by-arrival")
+    assert code == 1
+    assert "reflection: " in output
+    code, output = invoke("--scenario", str(file), "--seed", str(first["seed"]))
+    assert (code, output) == (0, "Nothing is wrong.\n")
+    code, output = invoke("--scenario", str(file), "--json")
+    assert json.loads(output)["violations"] == []
+
+
+def test_the_command_tells_people_what_failed() -> None:
+    code, output = invoke("--seeds", "5", "--jobs", "1", "--plant", "tie-by-arrival")
+    assert code == 1
+    assert "1 failed: seed 5\n" in output
+    assert "\nat " in output
+    assert "# Random schedule 5." in invoke("--seeds", "5", "--plant", "tie-by-arrival", "--no-shrink")[1]
+
+
+def test_planted_faults_are_listed() -> None:
+    code, output = invoke("--plant", "list")
+    assert code == 0
+    assert "tie-by-arrival" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--seeds", "x"), "'x' is neither a seed, such as 7, nor seeds from A to B, such as 0..999."),
+        (("--seeds", "9..3"), "the first must not be above the last"),
+        (("--plant", "nothing"), "there is no planted fault 'nothing'; `--plant list` names them"),
+    ],
+)
+def test_wrong_usage_is_explained(arguments: tuple[str, ...], message: str) -> None:
+    code, output = invoke(*arguments)
+    assert code == 2
+    assert message in output
+
+
+def test_a_wrong_scenario_is_explained_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.txt"
+    file.write_text("cluster 2\nat 1s n1 fly\n")
+    code, output = invoke("--scenario", str(file))
+    assert code == 2
+    assert "line 2" in output
+    assert str(file.name) in output
+    file.write_bytes(b"\xff\xfe")
+    assert invoke("--scenario", str(file))[0] == 2
