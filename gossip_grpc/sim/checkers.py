@@ -201,7 +201,7 @@ def clocks(_world: World, truth: Truth) -> Iterator[str]:
         for records in truth.slots.values():
             for record in records:
                 if record.clock > host.store.clock.time and host.store.coverage.covers(record.origin, record.sequence):
-                    yield f"{host.name}'s clock is {host.store.clock.time}; {record.dot}, which it covers, has {record.clock}"
+                    yield f"{host.name} covers {record.dot} of {record.clock}, and its clock is {host.store.clock.time}"
 
 
 def bookkeeping(_world: World, truth: Truth) -> Iterator[str]:
