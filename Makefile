@@ -11,6 +11,7 @@ PYTHON ?= python3
 GO ?= go
 ARGS ?=
 NODES ?= 5
+SEEDS ?= 0..99999
 
 GRPCURL_VERSION := v1.9.3
 BUF_VERSION := v1.50.0
@@ -20,7 +21,7 @@ BIN := $(VENV)/bin
 TOOLS := $(CURDIR)/.tools/bin
 WITH_TOOLS := PATH="$(TOOLS):$$PATH"
 
-.PHONY: help setup demo test lint format buf-lint proto proto-check bench build clean
+.PHONY: help setup demo test soak lint format buf-lint proto proto-check bench build theory clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +39,9 @@ test: $(VENV)/dev.stamp .tools/grpcurl-$(GRPCURL_VERSION).stamp ## Run all tests
 	@$(BIN)/coverage report --include='gossip_grpc/core/**' --fail-under=100
 	@echo "Coverage of the package: 90 % of lines and branches"
 	@$(BIN)/coverage report --fail-under=90
+
+soak: $(VENV)/dev.stamp ## Simulate SEEDS (default 100,000) random clusters under all checkers
+	$(BIN)/gossip-grpc simulate check --seeds $(SEEDS)
 
 lint: $(VENV)/dev.stamp buf-lint ## Check style, types and the schema
 	$(BIN)/ruff check .
@@ -59,6 +63,9 @@ proto-check: $(VENV)/python.stamp ## Check that the committed stubs are fresh
 
 bench: $(VENV)/dev.stamp ## Run the benchmarks
 	$(BIN)/python -m bench $(ARGS)
+
+theory: $(VENV)/dev.stamp ## Make the plots and tables of docs/theory.md anew (ARGS=--check compares)
+	$(BIN)/python docs/theory.py $(ARGS)
 
 build: $(VENV)/dev.stamp ## Build sdist and wheel into dist/
 	rm -rf dist
@@ -83,7 +90,7 @@ $(VENV)/run.stamp: $(VENV)/python.stamp pyproject.toml
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,uvloop]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,uvloop,sim]'
 	@touch $(VENV)/run.stamp $@
 
 .tools/grpcurl-$(GRPCURL_VERSION).stamp:

@@ -15,23 +15,13 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Several(click.ParamType):
-    """Values with commas between them: one simulation for each.
+def _several(one: click.ParamType[Any]) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """Takes values with commas between them: one simulation for each, in their order, each once."""
 
-    Args:
-        one: what each value is.
-    """
+    def convert(ctx: click.Context, parameter: click.Parameter, value: str) -> list[Any]:
+        return list(dict.fromkeys(one.convert(part.strip(), parameter, ctx) for part in value.split(",")))
 
-    def __init__(self, one: click.ParamType) -> None:
-        self._one = one
-        self.name = one.name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
-        """Splits and converts; a list is what came of that before."""
-        if isinstance(value, list):
-            return value
-        values = [self._one.convert(part.strip(), param, ctx) for part in str(value).split(",")]
-        return list(dict.fromkeys(values))
+    return convert
 
 
 def several_choices(name: str, choices: Iterable[str], text: str, **more: Any) -> Callable[[F], F]:
@@ -39,7 +29,7 @@ def several_choices(name: str, choices: Iterable[str], text: str, **more: Any) -
     words = [str(choice) for choice in choices]
     return click.option(
         name,
-        type=Several(click.Choice(words)),
+        callback=_several(click.Choice(words)),
         metavar=f"[{'|'.join(words)}]",
         show_default=True,
         help=text,
@@ -52,7 +42,9 @@ def several_numbers(
 ) -> Callable[[F], F]:
     """Adds an option with one or several numbers from `least` to `most`."""
     one = click.IntRange(int(least), int(most)) if whole else click.FloatRange(least, most)
-    return click.option(name, type=Several(one), metavar=metavar, default=default, show_default=True, help=text, **more)
+    return click.option(
+        name, callback=_several(one), metavar=metavar, default=default, show_default=True, help=text, **more
+    )
 
 
 def after(done: float, tell: Callable[[float], None]) -> Callable[[float], None]:

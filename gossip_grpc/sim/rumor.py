@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from gossip_grpc.core.sync import Strategy
 
 MAX_NODES = 10_000_000
-"""32 bytes a node are 320 MB; and a run of so many takes a minute."""
+"""64 bytes a node are 640 MB, and a run of so many takes ten seconds."""
 
 _BATCH = 1 << 20
 """Nodes of several runs that are simulated at once: enough to be quick, few enough to stay in a cache."""
