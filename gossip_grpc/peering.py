@@ -17,7 +17,17 @@ from typing import NamedTuple
 
 from gossip_grpc import wire
 from gossip_grpc.core.engine import Engine
-from gossip_grpc.core.messages import Call, PullReply, PullRequest, PushReply, PushRequest
+from gossip_grpc.core.messages import (
+    Call,
+    HeartbeatReply,
+    HeartbeatRequest,
+    ProbeReply,
+    ProbeRequest,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+)
 from gossip_grpc.core.records import Origin, Record
 from gossip_grpc.core.sync import Digest, layers
 from gossip_grpc.errors import LimitError, ProtocolError, Reason, RemoteError
@@ -102,11 +112,16 @@ class _Push(Exchange):
 
 
 class _Pull(Exchange):
-    """What comparisons and fetches share: one request, and a stream of messages as the answer."""
+    """What all but pushes share: one request, and one message or a stream of them as the answer."""
 
     __slots__ = ("_raw",)
 
-    def __init__(self, peering: Peering, call: Call, body: peer_pb2.PullRequest) -> None:
+    def __init__(
+        self,
+        peering: Peering,
+        call: Call,
+        body: peer_pb2.PullRequest | peer_pb2.HeartbeatRequest | peer_pb2.ProbeRequest,
+    ) -> None:
         super().__init__(peering, call)
         self._raw: bytes | None = peering.head + body.SerializeToString()
 
@@ -167,6 +182,64 @@ class Fetch(_Pull):
         self._peering.engine.end_delta(self.call, now)
 
 
+class _Heartbeat(_Pull):
+    """A heartbeat: one request, one answer."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, peering: Peering, call: Call, request: HeartbeatRequest) -> None:
+        body = peer_pb2.HeartbeatRequest(
+            incarnation=request.incarnation, beat=request.beat, digest_hash=request.digest_hash
+        )
+        super().__init__(peering, call, body)
+        self._answer: peer_pb2.HeartbeatResponse | None = None
+
+    def response(self, raw: bytes, now: float) -> None:  # noqa: ARG002 - like all exchanges
+        self._answer = peer_pb2.HeartbeatResponse.FromString(raw)
+        self.done = True
+
+    def end(self, now: float) -> None:
+        if self._answer is None:
+            raise ProtocolError("the peer answered a heartbeat with nothing")
+        origin, address = wire.decode_sender(self._answer.sender, self._peering.cluster)
+        reply = HeartbeatReply(self._answer.digest_hash)
+        self._peering.engine.on_heartbeat_reply(self.call, origin, address, reply, now)
+
+
+class Probe(_Pull):
+    """A probe: one request, one answer.
+
+    Attributes:
+        reached: what the answer said.
+    """
+
+    __slots__ = ("_answer", "_relayed", "reached")
+
+    def __init__(self, peering: Peering, call: Call, request: ProbeRequest, *, relayed: bool = False) -> None:
+        body = peer_pb2.ProbeRequest(
+            target_node_id=request.target.node_id,
+            target_generation=request.target.generation,
+            target_address=request.address,
+        )
+        super().__init__(peering, call, body)
+        self.reached = False
+        self._answer: peer_pb2.ProbeResponse | None = None
+        self._relayed = relayed
+
+    def response(self, raw: bytes, now: float) -> None:  # noqa: ARG002 - like all exchanges
+        self._answer = peer_pb2.ProbeResponse.FromString(raw)
+        self.done = True
+
+    def end(self, now: float) -> None:
+        """The outcome; of a probe for somebody else it is left in `reached`, and is nothing to this node's engine."""
+        if self._answer is None:
+            raise ProtocolError("the peer answered a probe with nothing")
+        origin, address = wire.decode_sender(self._answer.sender, self._peering.cluster)
+        self.reached = self._answer.reached
+        if not self._relayed:
+            self._peering.engine.on_probe_reply(self.call, origin, address, ProbeReply(self.reached), now)
+
+
 class Peering:
     """One node's side of the peer RPCs.
 
@@ -194,6 +267,10 @@ class Peering:
         request = call.request
         if isinstance(request, PushRequest):
             return _Push(self, call, request)
+        if isinstance(request, HeartbeatRequest):
+            return _Heartbeat(self, call, request)
+        if isinstance(request, ProbeRequest):
+            return Probe(self, call, request)
         if request.digest is None:
             return _Compare(self, call, request)
         return Fetch(self, call, request.digest, repair=request.repair)
@@ -264,6 +341,34 @@ class Peering:
             reply = engine.on_push(sender.origin, sender.address, chunk.records, pushed.digest_hash, now)
         engine.counters.pushes_received += 1
         return reply
+
+    def heartbeat(self, request: peer_pb2.HeartbeatRequest, now: float) -> peer_pb2.HeartbeatResponse:
+        """Answer a heartbeat.
+
+        Raises:
+            ProtocolError: it is refused.
+        """
+        origin, address = wire.decode_sender(request.sender, self.cluster)
+        said = HeartbeatRequest(request.incarnation, request.beat, request.digest_hash)
+        reply = self.engine.on_heartbeat(origin, address, said, now)
+        return peer_pb2.HeartbeatResponse(sender=self.sender, digest_hash=reply.digest_hash)
+
+    def probe(self, request: peer_pb2.ProbeRequest) -> Probe | peer_pb2.ProbeResponse:
+        """Answer a probe; or the exchange, to be carried out, that finds the answer (see `probed`).
+
+        Raises:
+            ProtocolError: it is refused.
+        """
+        origin, address = wire.decode_sender(request.sender, self.cluster)
+        target, target_address = wire.decode_target(request)
+        found = self.engine.on_probe(origin, address, ProbeRequest(target, target_address))
+        if isinstance(found, ProbeReply):
+            return self.probed(reached=found.reached)
+        return Probe(self, found, ProbeRequest(target, target_address), relayed=True)
+
+    def probed(self, *, reached: bool) -> peer_pb2.ProbeResponse:
+        """The answer of a probe."""
+        return peer_pb2.ProbeResponse(sender=self.sender, reached=reached)
 
     def pull(self, request: peer_pb2.PullRequest) -> Generator[peer_pb2.PullResponse, None, None]:
         """Answer a comparison or a fetch. The engine is asked at once, the messages are made as they are taken.

@@ -17,7 +17,8 @@ from xxhash import xxh3_64_digest
 
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.limits import MAX_WIRE_KEY_BYTES, is_name
-from gossip_grpc.core.records import Kind, Member, Origin, Record, Value
+from gossip_grpc.core.phi import MAX_PHI
+from gossip_grpc.core.records import Accusation, Kind, Member, Origin, Record, Value
 from gossip_grpc.core.sync import Delta, Digest, layers
 from gossip_grpc.errors import LocalError, Reason, RemoteError
 from gossip_grpc.gen.gossip.v1 import common_pb2, kv_pb2, peer_pb2
@@ -33,6 +34,9 @@ MAX_RANGES = 20_000
 
 MAX_MEMBER_BYTES = 128 << 10
 """Largest member record taken: tags at the highest limit that may be set, and all else."""
+
+MAX_UNIX_SECONDS = 253_402_300_800.0
+"""The end of the year 9999: no clock shows more."""
 
 _DIGEST_MEMO = 16_384
 """What digests say of single origins is kept for so many: most of a digest is what it was a second before."""
@@ -72,6 +76,17 @@ def decode_sender(sender: peer_pb2.Sender, cluster: str) -> tuple[Origin, str]:
     if len(address) > 300 or ":" not in address:
         raise _malformed("sender.address", "HOST:PORT", address[:60])
     return origin, address
+
+
+def decode_target(request: peer_pb2.ProbeRequest) -> tuple[Origin, str]:
+    """Whom a probe is about, and where it is reached."""
+    name = request.target_node_id
+    if not is_name(name):
+        raise _malformed("target_node_id", "1 to 128 characters of A-Za-z0-9._-", name[:60])
+    address = request.target_address
+    if len(address) > 300 or ":" not in address:
+        raise _malformed("target_address", "HOST:PORT", address[:60])
+    return Origin(name, request.target_generation), address
 
 
 def check_cluster(sender: peer_pb2.Sender, cluster: str) -> None:
@@ -284,6 +299,24 @@ class _Encoder:
             message.add_origin = self.origin(add_origin)
             message.add_sequence = add_sequence
 
+    def accusation(self, record: Record, origin: int) -> None:
+        slot: Any = record.slot
+        target, _ = slot
+        said: Accusation = record.content
+        self.size += len(target) + 2 * _RECORD_OVERHEAD
+        self.message.accusations.add(
+            origin=origin,
+            sequence=record.sequence,
+            clock=record.clock,
+            target_node_id=target,
+            target_generation=said.generation,
+            target_incarnation=said.incarnation,
+            made_at_seconds=said.at,
+            phi=said.phi,
+            withdrawn=said.withdrawn,
+            forget=said.forget,
+        )
+
     def member(self, record: Record, origin: int) -> None:
         member: Member = record.content
         self.size += 1024 + sum(_size(key) + _size(value) + 8 for key, value in member.tags.items())
@@ -307,6 +340,7 @@ _ENCODERS = {
     Kind.COUNTER_RESET: _Encoder.counter_reset,
     Kind.SET_ELEMENT: _Encoder.set_element,
     Kind.MEMBER: _Encoder.member,
+    Kind.ACCUSATION: _Encoder.accusation,
 }
 
 
@@ -414,6 +448,32 @@ def _decode_elements(messages: Sequence[Any], origins: list[Origin], path: str) 
     return records
 
 
+def _decode_accusations(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
+    records: list[Record] = []
+    for index, message in enumerate(messages):
+        here = f"{path}[{index}]"
+        _check_dot(message, len(origins), here, keyed=False)
+        target = message.target_node_id
+        if not is_name(target):
+            raise _malformed(f"{here}.target_node_id", "1 to 128 characters of A-Za-z0-9._-", target[:60])
+        if not 0.0 <= message.phi <= MAX_PHI:
+            raise _malformed(f"{here}.phi", f"0 to {MAX_PHI:g}", str(message.phi))
+        if not 0.0 <= message.made_at_seconds <= MAX_UNIX_SECONDS:
+            raise _malformed(f"{here}.made_at_seconds", "Unix time in seconds", str(message.made_at_seconds))
+        content = Accusation(
+            message.target_generation,
+            message.target_incarnation,
+            message.made_at_seconds,
+            message.phi,
+            message.withdrawn,
+            message.forget,
+        )
+        origin = origins[message.origin]
+        slot = (target, origin.node_id)
+        records.append(Record(Kind.ACCUSATION, slot, origin, message.sequence, message.clock, content))
+    return records
+
+
 def _decode_members(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
     records: list[Record] = []
     for index, message in enumerate(messages):
@@ -441,6 +501,7 @@ def _decode_members(messages: Sequence[Any], origins: list[Origin], path: str) -
 
 _DECODERS = {
     "members": _decode_members,
+    "accusations": _decode_accusations,
     "registers": _decode_registers,
     "counter_shares": _decode_shares,
     "counter_resets": _decode_resets,

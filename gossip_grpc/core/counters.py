@@ -16,6 +16,8 @@ class Counters:
     pushes_received: int = 0
     pulls_sent: int = 0
     pulls_received: int = 0
+    heartbeats_sent: int = 0
+    heartbeats_received: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
     records_merged: int = 0

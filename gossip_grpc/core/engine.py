@@ -21,25 +21,30 @@ from typing import cast
 
 from gossip_grpc.core.counters import Counters
 from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.detector import Detector, DetectorSettings, Phase
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
-from gossip_grpc.core.membership import Membership, Peer
+from gossip_grpc.core.membership import Membership, Peer, Status
 from gossip_grpc.core.messages import (
     Call,
     Effect,
+    HeartbeatReply,
+    HeartbeatRequest,
     Notice,
+    ProbeReply,
+    ProbeRequest,
     PullReply,
     PullRequest,
     PushReply,
     PushRequest,
     Round,
 )
-from gossip_grpc.core.records import Kind, Member, Origin, Record, Value
+from gossip_grpc.core.records import SYSTEM_KINDS, Accusation, Kind, Member, Origin, Record, Value
 from gossip_grpc.core.rumor import Rumors
-from gossip_grpc.core.selection import SelectorKind, make_selector, revive
-from gossip_grpc.core.store import Store, member_of
+from gossip_grpc.core.selection import SelectorKind, make_selector, pick, revive
+from gossip_grpc.core.store import Store, accusation_of, member_of
 from gossip_grpc.core.sync import Comparison, Delta, Digest, Strategy, compare, hash_digest
 from gossip_grpc.core.transfer import InboundDelta, check_records
-from gossip_grpc.errors import LimitError, LocalError, NotReadyError, Reason, RemoteError
+from gossip_grpc.errors import LimitError, LocalError, NotFoundError, NotReadyError, Reason, RemoteError
 
 JITTER = 0.2
 """Rounds are `gossip_interval` apart, give or take this share, so that nodes do not march in step."""
@@ -62,6 +67,10 @@ DIGEST_ROUNDS = 10
 MAX_CONFLICTS = 100
 """Lives of other nodes under our id that are logged, each once."""
 
+QUIET = 0.25
+"""Seconds for which a digest must have stood still until a heartbeat that says otherwise leads to a sync: what is on
+its way as a rumor needs none."""
+
 LEAVE_PEERS = 3
 """How many peers a leaving node pushes its leave record to at a time."""
 
@@ -79,6 +88,7 @@ class Settings:
     tombstone_retention: float = 86_400.0
     has_seeds: bool = False
     limits: Limits = field(default_factory=Limits)
+    detector: DetectorSettings = field(default_factory=DetectorSettings)
 
 
 @dataclass(slots=True)
@@ -114,7 +124,9 @@ class Engine:
         self.store = store or Store(origin)
         self.settings = settings
         self.counters = Counters()
-        self.membership = Membership(self.store, member.peer_address)
+        self.membership = Membership(self.store, member.peer_address, settings.detector.suspicion_timeout)
+        self.detector = Detector(settings.detector)
+        self.wall_offset = 0.0
         self.ready = not settings.has_seeds
         self.leaving = False
         self.leave_acks: set[str] = set()
@@ -134,15 +146,20 @@ class Engine:
         self._synced = False
         self._next_round = now if settings.has_seeds else now + self._rng.random() * settings.gossip_interval
         self._leave_record: Record | None = None
+        self._next_beat = now + self._rng.random() * settings.detector.heartbeat_interval
+        self._beat = 0
+        self._quiet: tuple[int, float] = (-1, now)
         if self.membership.own() != member._replace(incarnation=self.membership.incarnation() - 1):
             self._announce(member, now)
+        self._look_at_members(now)
 
     # Time and effects
 
     def deadline(self) -> float:
         """When `tick` is due next."""
+        due = min(self._next_round, self._next_beat, self.detector.deadline(), self.membership.deadline())
         rumor = self._rumors.deadline()
-        return self._next_round if rumor is None else min(self._next_round, rumor)
+        return due if rumor is None else min(due, rumor)
 
     def effects(self) -> list[Effect]:
         """Take what is to be done."""
@@ -150,8 +167,15 @@ class Engine:
         return effects
 
     def tick(self, now: float) -> None:
-        """Do what is due: pushes of rumors, a round, purging."""
+        """Do what is due: pushes of rumors, heartbeats, questions, a round, purging."""
+        self._wake(now)
         self._push_rumors(now)
+        if now >= self._next_beat:
+            self._send_heartbeats(now)
+        for name in self.detector.due(now):
+            self._ping(name)
+        if self.store.members_changed or now >= self.membership.deadline():
+            self._look_at_members(now)
         if now < self._next_round:
             return
         if self.leaving:
@@ -162,6 +186,7 @@ class Engine:
         interval = self.settings.gossip_interval if self.ready else BOOTSTRAP_INTERVAL
         self._next_round = now + interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
         self._expire(now)
+        self._reap(now)
         self.counters.purged += self.store.purge(now, self.settings.tombstone_retention)
         self._start_rounds()
 
@@ -277,7 +302,7 @@ class Engine:
         self._heard(sender, address)
         check_records(self.store, records, synced=self._synced)
         fresh = self.store.merge(records, now)
-        self._merged(records, fresh)
+        self._merged(records, fresh, now)
         if fresh:
             self._spread(fresh, sender.node_id)
         self._push_rumors(now)
@@ -321,7 +346,7 @@ class Engine:
                 field="chunk",
             )
         fresh = current.inbound.merge(records, now, synced=self._synced, superseded=superseded)
-        self._merged(records, fresh)
+        self._merged(records, fresh, now)
         self._pass_on(current.inbound, [] if superseded else fresh, sender.node_id)
         if not complete:
             self._transfers[name] = _Transfer(current.inbound, chunk + 1, now)
@@ -360,7 +385,7 @@ class Engine:
             RemoteError: the chunk is poisonous; nothing of it was merged. End the call with `on_failure`.
         """
         fresh = self._deltas[call].merge(records, now, synced=self._synced, superseded=superseded)
-        self._merged(records, fresh)
+        self._merged(records, fresh, now)
         self._pass_on(self._deltas[call], [] if superseded else fresh, call.peer.node_id or "")
 
     def end_delta(self, call: Call, now: float) -> None:
@@ -390,8 +415,14 @@ class Engine:
         else:
             self._compared(call.round, sender, reply, now)
 
-    def on_failure(self, call: Call, error: str, now: float, *, answered: bool = False) -> None:  # noqa: ARG002 - like all inputs
+    def on_failure(self, call: Call, error: str, now: float, *, answered: bool = False) -> None:
         """A call was not answered, or refused (`answered`), or its delta broke off. What was merged stays."""
+        request = call.request
+        if isinstance(request, HeartbeatRequest):
+            return  # its monitor will ask; whom this node can call is for its rounds to find out
+        if isinstance(request, ProbeRequest):
+            self._unanswered(request.target, direct=call.peer.node_id == request.target.node_id, now=now)
+            return
         self._deltas.pop(call, None)
         if not answered:
             self.membership.failed(call.peer)
@@ -445,8 +476,8 @@ class Engine:
         self._push_rumors(now)
         return record
 
-    def _announce(self, member: Member, now: float) -> Record:
-        member = member._replace(incarnation=self.membership.incarnation())
+    def _announce(self, member: Member, now: float, *, at_least: int = 1) -> Record:
+        member = member._replace(incarnation=max(self.membership.incarnation(), at_least))
         record = self.store.write(Kind.MEMBER, self.store.origin.node_id, member, now)
         self._spread([record], None)
         return record
@@ -478,9 +509,11 @@ class Engine:
     def _holds_leave_record(self, request: PushRequest) -> bool:
         return self.leaving and any(record is self._leave_record for record in request.records)
 
-    def _merged(self, records: list[Record], fresh: list[Record]) -> None:
+    def _merged(self, records: list[Record], fresh: list[Record], now: float) -> None:
         self.counters.records_merged += len(fresh)
         self.counters.records_ignored += len(records) - len(fresh)
+        if self.store.members_changed:
+            self._look_at_members(now)
         for record in fresh:
             if record.kind is not Kind.MEMBER:
                 break  # members come first
@@ -496,7 +529,7 @@ class Engine:
         if not self._synced:
             return
         if inbound.merged + inbound.ignored > MAX_PASSED_ON:
-            fresh = [record for record in fresh if record.kind is Kind.MEMBER]
+            fresh = [record for record in fresh if record.kind in SYSTEM_KINDS]
         if fresh:
             self._spread(fresh, sender)
 
@@ -509,6 +542,191 @@ class Engine:
             else:
                 reply.digest = self._own_digest()
         return reply
+
+    # Failure detection
+
+    def on_heartbeat(self, sender: Origin, address: str, request: HeartbeatRequest, now: float) -> HeartbeatReply:
+        """A member that this node monitors, or thinks it does, is alive."""
+        self._wake(now)
+        self._heard(sender, address)
+        self.counters.heartbeats_received += 1
+        if self.detector.heard(sender, now, heartbeat=True):
+            self._withdraw(sender.node_id, now)
+        self._compare_with(sender, request.digest_hash, now)
+        return HeartbeatReply(self.digest_hash())
+
+    def on_heartbeat_reply(self, call: Call, sender: Origin, address: str, reply: HeartbeatReply, now: float) -> None:
+        """The outcome of a heartbeat."""
+        self._answer(call, sender, address, now)
+        self._compare_with(sender, reply.digest_hash, now)
+
+    def on_probe(self, sender: Origin, address: str, request: ProbeRequest) -> Call | ProbeReply:
+        """Whether a node can be reached: the answer if it is this one; else the call that finds out."""
+        self._heard(sender, address)
+        if request.target.node_id == self.store.origin.node_id:
+            return ProbeReply(reached=request.target == self.store.origin)
+        timeout = self.settings.detector.probe_timeout
+        return Call(Peer(request.address, request.target.node_id), request, timeout=timeout)
+
+    def on_probe_reply(self, call: Call, sender: Origin, address: str, reply: ProbeReply, now: float) -> None:
+        """The outcome of a probe of ours, of the target itself or by somebody else."""
+        self._answer(call, sender, address, now)
+        target = cast("ProbeRequest", call.request).target
+        direct = call.peer.node_id == target.node_id
+        if not reply.reached:
+            self._unanswered(target, direct=direct, now=now)
+        elif self.detector.heard(target, now, heartbeat=False):
+            self._withdraw(target.node_id, now)
+
+    def phi(self, node_id: str, now: float) -> float | None:
+        """The suspicion level of a member that this node monitors; None of others."""
+        return self.detector.phi(node_id, now) if node_id in self.detector.watches else None
+
+    def forget_member(self, node_id: str, now: float) -> None:
+        """Let all nodes forget a member that is dead or has left, at once.
+
+        Raises:
+            LocalError: there is no such member, or it is alive.
+        """
+        record = self.store.members().get(node_id)
+        if record is None:
+            raise NotFoundError(f"there is no member {node_id!r}", reason=Reason.MEMBER_NOT_FOUND, field="node_id")
+        status = self.membership.status(node_id)
+        if status in (Status.ALIVE, Status.SUSPECT):
+            raise LocalError(
+                f"{node_id} is {status}; only members that are DEAD or LEFT can be forgotten",
+                reason=Reason.MEMBER_ALIVE,
+                field="node_id",
+            )
+        self._accuse(node_id, record, now, forget=True)
+
+    def _wake(self, now: float) -> None:
+        """If this process itself stood still, nothing that it did not hear meanwhile says anything about others."""
+        late = now - self._next_beat
+        if late > self.settings.detector.acceptable_pause:
+            self._next_beat = now
+            self.detector.awake(now)
+            self._notice("this process stood still", "warning", seconds=round(late, 3))
+
+    def _send_heartbeats(self, now: float) -> None:
+        settings = self.settings.detector
+        self._next_beat = max(self._next_beat + settings.heartbeat_interval, now)
+        if self._quiet[0] != self.store.version:
+            self._quiet = (self.store.version, now)
+        if self.leaving:
+            return
+        self._beat += 1
+        own = self.membership.own()
+        incarnation = own.incarnation if own is not None else 0
+        request = HeartbeatRequest(incarnation, self._beat, self.digest_hash())
+        for name in self.membership.monitors.of(self.store.origin.node_id):
+            self.counters.heartbeats_sent += 1
+            self._effects.append(
+                Call(self.membership.peer(name), request, timeout=settings.heartbeat_interval + settings.probe_timeout)
+            )
+
+    def _compare_with(self, peer: Origin, digest_hash: int, now: float) -> None:
+        """A heartbeat says what its sender knows: where it lastingly knows something else, do not wait for a round."""
+        version, since = self._quiet
+        if digest_hash == self.digest_hash() or not self.ready or peer.node_id == self.store.origin.node_id:
+            return
+        if version != self.store.version:
+            self._quiet = (self.store.version, now)
+        elif now - since >= QUIET and not self.leaving:
+            address = self.membership.address(peer.node_id)
+            if address is not None:
+                self._start_round(Peer(address, peer.node_id))
+
+    def _ping(self, name: str) -> None:
+        watch = self.detector.watches[name]
+        peer = self.membership.peer(name)
+        timeout = self.settings.detector.probe_timeout
+        self._effects.append(Call(peer, ProbeRequest(watch.origin, peer.address), timeout=timeout))
+
+    def _unanswered(self, target: Origin, *, direct: bool, now: float) -> None:
+        """A probe found nobody: ask others; if none of them reached it either, accuse it."""
+        name = target.node_id
+        watch = self.detector.watches.get(name)
+        if watch is None or watch.origin != target or watch.phase not in (Phase.PINGING, Phase.ASKING):
+            return
+        if direct and watch.phase is Phase.PINGING:
+            settings = self.settings.detector
+            monitors = self.membership.monitors
+            others = [peer.node_id for peer in self.membership.peers() if peer.node_id in monitors]
+            helpers = pick(others, settings.indirect_probes, self._rng, avoid={name}) if others else []
+            watch.phase, watch.asked = Phase.ASKING, len(helpers)
+            address = self.membership.peer(name).address
+            for helper in helpers:
+                request = ProbeRequest(target, address)
+                # It waits for the target before it answers.
+                self._effects.append(Call(self.membership.peer(helper), request, timeout=2 * settings.probe_timeout))
+        elif not direct:
+            watch.asked -= 1
+        record = self.store.members().get(name)
+        if watch.phase is Phase.ASKING and watch.asked == 0 and record is not None and record.origin == target:
+            watch.phase = Phase.ACCUSING
+            self._accuse(name, record, now)
+
+    def _accuse(self, name: str, record: Record, now: float, *, withdrawn: bool = False, forget: bool = False) -> None:
+        level = self.phi(name, now)
+        content = Accusation(
+            record.origin.generation,
+            member_of(record).incarnation,
+            now + self.wall_offset,
+            round(level, 3) if level is not None else 0.0,
+            withdrawn=withdrawn,
+            forget=forget,
+        )
+        self._spread([self.store.write(Kind.ACCUSATION, (name, self.store.origin.node_id), content, now)], None)
+        self._look_at_members(now)
+        self._push_rumors(now)
+
+    def _withdraw(self, name: str, now: float) -> None:
+        record = self.store.members().get(name)
+        own = self.store.accusations(name).get(self.store.origin.node_id)
+        if record is not None and own is not None and not accusation_of(own).withdrawn:
+            self._accuse(name, record, now, withdrawn=True)
+
+    def _look_at_members(self, now: float) -> None:
+        """Derive every status anew that may have changed, and do what follows from it."""
+        own = self.store.origin.node_id
+        self._refute(now)
+        for node_id in self.membership.to_forget():
+            self._forget(node_id)
+        changes = self.membership.refresh(now)
+        self._effects += changes
+        for change in changes:
+            if change.before in (Status.SUSPECT, Status.DEAD) and change.after is Status.ALIVE:
+                self.detector.watches.pop(change.node_id, None)  # it begins anew
+        if not changes:
+            return
+        members = self.store.members()
+        names = [] if self.leaving else self.membership.monitored()
+        self.detector.assign({name: members[name].origin for name in names if name != own}, now)
+
+    def _refute(self, now: float) -> None:
+        """Whoever accuses this node is wrong: raise the incarnation, which voids it."""
+        member = self.membership.own()
+        if member is None or self.leaving:
+            return
+        accused = self.membership.accused_incarnation()
+        if accused is not None:
+            self._announce(member, now, at_least=accused + 1)
+
+    def _reap(self, now: float) -> None:
+        """Forget the members that have been dead, or gone, for long."""
+        for node_id in self.membership.expired(now, self.wall_offset, self.settings.detector.reap_after):
+            self._forget(node_id)
+        if self.store.members_changed:
+            self._look_at_members(now)
+
+    def _forget(self, node_id: str) -> None:
+        """Forget a member. Its dots stay covered, so no slow node can bring it back; its writes count as settled."""
+        self.store.forget(Kind.MEMBER, node_id)
+        for accuser, accusation in list(self.store.accusations(node_id).items()):
+            if not accusation_of(accusation).forget:
+                self.store.forget(Kind.ACCUSATION, (node_id, accuser))
+        self.store.settle(node_id)
 
     # Rounds
 

@@ -1,8 +1,20 @@
 """The peers of a node: member records, seeds, and whom this node could reach lately.
 
-Membership is data: a member's record is written by its owner alone and spreads like any other. What this node finds
-out by its own calls (`reachable`) is its own business and is never gossiped. Failure detection will derive ALIVE,
-SUSPECT and DEAD from accusations; until it lands, a member is LEFT if its owner said so and ALIVE otherwise.
+Membership is data: a member's record is written by its owner alone, an accusation by the monitor that cannot reach
+its target, and both spread like any other record. What this node finds out by its own calls (`reachable`) is its own
+business and is never gossiped. Every node derives each member's status from the records:
+
+| status    | if                                                                                                 |
+| --------- | -------------------------------------------------------------------------------------------------- |
+| `LEFT`    | its owner said so                                                                                  |
+| `DEAD`    | more than half as many nodes accuse its present incarnation as it has monitors; where it has one   |
+|           | monitor only, that one's accusation has lasted for `suspicion_timeout`                             |
+| `SUSPECT` | anybody accuses its present incarnation                                                            |
+| `ALIVE`   | otherwise                                                                                          |
+
+So one faulty monitor cannot kill a healthy node, and who sees itself accused raises its incarnation, which voids what
+was said of the one before. Accusations count whether or not their makers are monitors still: then the status follows
+from the records, whoever else has died since.
 
 Who the peers are is asked for at every push, and changes seldom. So it is kept in a `_View`, which is made anew when a
 member record changes (`Store.members_version`), or what a contact or the seeds say (`_changed`); who of them is
@@ -19,10 +31,11 @@ from functools import cached_property
 from itertools import starmap
 from typing import NamedTuple
 
+from gossip_grpc.core.monitors import Monitors
 from gossip_grpc.core.records import Member, Origin, Record
 from gossip_grpc.core.rings import Ring
 from gossip_grpc.core.selection import Candidate
-from gossip_grpc.core.store import Store, member_of
+from gossip_grpc.core.store import Store, accusation_of, member_of
 
 UNREACHABLE_AFTER = 2
 """Calls in a row that must fail until a peer is taken for unreachable: one may be lost."""
@@ -36,6 +49,8 @@ class Status(StrEnum):
     """What a member is to this node."""
 
     ALIVE = "ALIVE"
+    SUSPECT = "SUSPECT"
+    DEAD = "DEAD"
     LEFT = "LEFT"
 
 
@@ -44,6 +59,41 @@ class Peer(NamedTuple):
 
     address: str
     node_id: str | None = None
+
+
+class Change(NamedTuple):
+    """What has become of a member in this node's view.
+
+    Attributes:
+        node_id: its name.
+        before: its status until now; None for a member that is new here.
+        after: its status from now on; None for one that is forgotten.
+        updated: whether what it says of itself has changed.
+        cause: why, in words.
+    """
+
+    node_id: str
+    before: Status | None
+    after: Status | None
+    updated: bool
+    cause: str
+
+
+@dataclass(slots=True)
+class Standing:
+    """What a member is to this node at present.
+
+    Attributes:
+        status: derived from the records.
+        since: when it became so here, on the steady clock.
+        record: the member record that it was derived from.
+        suspected: when the first accusation that is valid now came here.
+    """
+
+    status: Status
+    since: float
+    record: Record
+    suspected: float | None = None
 
 
 @dataclass(slots=True)
@@ -80,8 +130,13 @@ class _View:
 class Membership:
     """The peers of the node that writes to `store` as `store.origin`."""
 
-    def __init__(self, store: Store, address: str) -> None:
+    def __init__(self, store: Store, address: str, suspicion_timeout: float = 3.0) -> None:
+        self.monitors = Monitors()
         self._store = store
+        self._suspicion_timeout = suspicion_timeout
+        self._standings: dict[str, Standing] = {}
+        self._accused: set[str] = set()
+        self._gone: set[str] = set()  # dead or left
         self._address = address
         self._contacts: dict[str, Contact] = {}
         self._seeds: tuple[str, ...] = ()
@@ -152,7 +207,7 @@ class Membership:
         return member_of(record).peer_address if record else None
 
     def peers(self) -> tuple[Candidate, ...]:
-        """All other members that have not left, and nodes that spoke to us, in order of node_id.
+        """All other members that have not left and are not dead, and nodes that spoke to us, in order of node_id.
 
         The same tuple until something changes.
         """
@@ -166,10 +221,11 @@ class Membership:
         return view.reachable
 
     def unreachable_peers(self) -> list[str]:
-        """Those of `peers` that did not answer lately."""
-        if not self._unreachable:
+        """Members that are dead, and those of `peers` that did not answer lately: whoever it is worth to try again."""
+        dead = [name for name in self._accused if self._standings[name].status is Status.DEAD]
+        if not self._unreachable and not dead:
             return []
-        return [peer.node_id for peer in self.peers() if peer.node_id in self._unreachable]
+        return sorted({*dead, *(peer.node_id for peer in self.peers() if peer.node_id in self._unreachable)})
 
     def unreachable(self) -> AbstractSet[str]:
         """The nodes, peers or not, that did not answer lately. Not to be changed."""
@@ -197,9 +253,161 @@ class Membership:
             and all(name in self._unreachable for name in at.get(seed, ()))
         ]
 
-    def status(self, record: Record) -> Status:
-        """What a member is, by the records."""
-        return Status.LEFT if member_of(record).left else Status.ALIVE
+    # Status
+
+    def standing(self, node_id: str) -> Standing | None:
+        """What a member is, as of the last `refresh`."""
+        return self._standings.get(node_id)
+
+    def status(self, node_id: str) -> Status:
+        """What a member is, as of the last `refresh`; one that is not known yet is ALIVE."""
+        standing = self._standings.get(node_id)
+        return Status.ALIVE if standing is None else standing.status
+
+    def accusations(self, node_id: str) -> dict[str, Record]:
+        """The accusations of a member's present incarnation that are not withdrawn, by accuser."""
+        record = self._store.members().get(node_id)
+        if record is None:
+            return {}
+        life = (record.origin.generation, member_of(record).incarnation)
+        found = {}
+        for accuser, accusation in self._store.accusations(node_id).items():
+            said = accusation_of(accusation)
+            if not said.withdrawn and not said.forget and (said.generation, said.incarnation) >= life:
+                found[accuser] = accusation
+        return found
+
+    def accused_incarnation(self) -> int | None:
+        """The highest incarnation of this node in this life that anybody accuses or wants forgotten; None if nobody."""
+        own = self.own()
+        if own is None:
+            return None
+        said = [accusation_of(record) for record in self._store.accusations(self.node_id).values()]
+        named = [
+            one.incarnation
+            for one in said
+            if not one.withdrawn
+            and one.generation == self._store.origin.generation
+            and one.incarnation >= own.incarnation
+        ]
+        return max(named, default=None)
+
+    def monitored(self) -> list[str]:
+        """The members that this node is a monitor of, those that are accused but not dead among them."""
+        own = self.node_id
+        names = self.monitors.monitored_by(own) if own in self.monitors else []
+        suspects = [
+            name
+            for name in sorted(self._accused)
+            if self._standings[name].status is Status.SUSPECT and own in self.monitors.of(name)
+        ]
+        return [*names, *suspects]
+
+    def to_forget(self) -> list[str]:
+        """Members whose present incarnation an operator wants forgotten."""
+        found = []
+        for name in sorted(self._store.members_changed):
+            record = self._store.members().get(name)
+            if record is None or name == self.node_id:
+                continue
+            life = (record.origin.generation, member_of(record).incarnation)
+            said = map(accusation_of, self._store.accusations(name).values())
+            if any(one.forget and (one.generation, one.incarnation) >= life for one in said):
+                found.append(name)
+        return found
+
+    def expired(self, now: float, wall_offset: float, reap_after: float) -> list[str]:
+        """Members that have been dead, by the accusations' own time, or gone, by ours, for longer than `reap_after`."""
+        found = []
+        for name in self._gone:
+            standing = self._standings[name]
+            since = standing.since
+            if standing.status is Status.DEAD:
+                made = [accusation_of(record).at for record in self.accusations(name).values()]
+                since = max(made, default=since + wall_offset) - wall_offset
+            if now - since > reap_after:
+                found.append(name)
+        return sorted(found)
+
+    def deadline(self) -> float:
+        """When a status changes by time alone: where a member's only monitor accuses it."""
+        waiting = (self._standings[name].suspected for name in self._accused)
+        return min(
+            (
+                since + self._suspicion_timeout
+                for name, since in zip(self._accused, waiting, strict=True)
+                if since is not None
+                and self._standings[name].status is Status.SUSPECT
+                and len(self.monitors.of(name)) == 1
+            ),
+            default=float("inf"),
+        )
+
+    def refresh(self, now: float) -> list[Change]:
+        """Derive anew what may have changed: the members that changed, and all that are accused."""
+        changed, self._store.members_changed = self._store.members_changed, set()
+        members = self._store.members()
+        changes: list[Change] = []
+        for name in sorted(changed):
+            record = members.get(name)
+            if record is None:
+                self._forgotten(name, changes)
+                continue
+            accused = bool(self.accusations(name)) and name != self.node_id
+            (self._accused.add if accused else self._accused.discard)(name)
+            on_the_rings = not accused and not member_of(record).left
+            (self.monitors.add if on_the_rings else self.monitors.remove)(name)
+        # In a second pass, for the quorum depends on who stands on the rings.
+        for name in sorted((changed & members.keys()) | self._accused):
+            self._judge(name, members[name], now, changes)
+        for change in changes:
+            (self._gone.add if change.after in (Status.DEAD, Status.LEFT) else self._gone.discard)(change.node_id)
+        if any(Status.DEAD in (change.before, change.after) for change in changes):
+            self._changed()
+        return changes
+
+    def _judge(self, name: str, record: Record, now: float, changes: list[Change]) -> None:
+        accusers = sorted(self.accusations(name)) if name in self._accused else []
+        standing = self._standings.get(name)
+        suspected = None
+        if accusers:
+            suspected = now if standing is None or standing.suspected is None else standing.suspected
+        status = self._verdict(name, record, len(accusers), suspected, now)
+        if standing is None:
+            self._standings[name] = Standing(status, now, record, suspected)
+            changes.append(Change(name, None, status, True, _cause(status, accusers)))
+            return
+        standing.suspected = suspected
+        # Clocks and dots aside: a restart from disk says the same again.
+        updated = standing.record.content != record.content or standing.record.origin != record.origin
+        standing.record = record
+        if status is not standing.status or updated:
+            before, standing.status = standing.status, status
+            if status is not before:
+                standing.since = now
+            cause = _cause(status, accusers) if status is not before else "it says so"
+            if before in (Status.SUSPECT, Status.DEAD) and status is Status.ALIVE:
+                cause = "it is heard again" if not updated else "it refuted what was said of it"
+            changes.append(Change(name, before, status, updated, cause))
+
+    def _verdict(self, name: str, record: Record, accusers: int, suspected: float | None, now: float) -> Status:
+        if member_of(record).left:
+            return Status.LEFT
+        if suspected is None:
+            return Status.ALIVE
+        monitors = len(self.monitors.of(name))
+        if monitors > 1 or accusers > 1:
+            return Status.DEAD if 2 * accusers > monitors else Status.SUSPECT
+        return Status.DEAD if now >= suspected + self._suspicion_timeout else Status.SUSPECT
+
+    def _forgotten(self, name: str, changes: list[Change]) -> None:
+        self.monitors.remove(name)
+        self._accused.discard(name)
+        self._contacts.pop(name, None)
+        self._unreachable.discard(name)
+        standing = self._standings.pop(name, None)
+        if standing is not None:
+            changes.append(Change(name, standing.status, None, False, "it was forgotten"))
 
     def incarnation(self) -> int:
         """The number of this node's next member record."""
@@ -222,11 +430,11 @@ class Membership:
 
     def _make_view(self) -> _View:
         members = self._store.members()
-        own, alive = self.node_id, Status.ALIVE
+        own, dead = self.node_id, Status.DEAD
         zones = {
             name: member_of(record).zone
             for name, record in members.items()
-            if name != own and self.status(record) is alive
+            if name != own and not member_of(record).left and self.status(name) is not dead
         }
         for name, contact in self._contacts.items():
             record = members.get(name)
@@ -247,3 +455,11 @@ class Membership:
         """Who of the peers is reachable is to be looked up anew."""
         if self._view is not None:
             self._view.reachable = None
+
+
+def _cause(status: Status, accusers: list[str]) -> str:
+    if status is Status.LEFT:
+        return "it says that it leaves"
+    if accusers:
+        return f"accused by {', '.join(accusers)}"
+    return "it is heard"

@@ -1,7 +1,8 @@
 """What nodes say to each other, and what the engine asks its driver to do.
 
-The engine has two effects: `Call` (one RPC to a peer, whose outcome the driver reports back with the same object) and
-`Notice` (something an operator should read). Time is asked for by `Engine.deadline`.
+The engine has four effects: `Call` (one RPC to a peer, whose outcome the driver reports back with the same object),
+`Notice` (something an operator should read), `Change` (a member has become something else) and `StepDown` (this node
+must stop). Time is asked for by `Engine.deadline`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gossip_grpc.core.coverage import Coverage
-from gossip_grpc.core.membership import Peer
-from gossip_grpc.core.records import Record
+from gossip_grpc.core.membership import Change, Peer
+from gossip_grpc.core.records import Origin, Record
 from gossip_grpc.core.sync import Delta, Digest
 
 
@@ -51,6 +52,44 @@ class PushReply:
     digest: Digest | None = None
 
 
+@dataclass(slots=True)
+class HeartbeatRequest:
+    """I am alive: by whom is in every message; in which incarnation, the how manyth, and what it knows."""
+
+    incarnation: int
+    beat: int
+    digest_hash: int
+
+
+@dataclass(slots=True)
+class HeartbeatReply:
+    """What the monitor knows."""
+
+    digest_hash: int
+
+
+@dataclass(slots=True)
+class ProbeRequest:
+    """Whether a node can be reached: the one called, or by it another one at an address."""
+
+    target: Origin
+    address: str
+
+
+@dataclass(slots=True)
+class ProbeReply:
+    """Whether the target answered."""
+
+    reached: bool
+
+
+@dataclass(slots=True)
+class StepDown:
+    """This node must stop: a newer one runs under its id."""
+
+    reason: str
+
+
 @dataclass(slots=True, eq=False)
 class Round:
     """One round of anti-entropy, as its initiator sees it. `sent` is our coverage when the comparison was asked for."""
@@ -63,11 +102,19 @@ class Round:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """An RPC to be made. `round` is None for rumors."""
+    """An RPC to be made.
+
+    Attributes:
+        peer: whom to call.
+        request: with what.
+        round: the round of anti-entropy that it is part of; None for rumors, heartbeats and probes.
+        timeout: seconds that the peer may take; None for the driver's default.
+    """
 
     peer: Peer
-    request: PullRequest | PushRequest
+    request: PullRequest | PushRequest | HeartbeatRequest | ProbeRequest
     round: Round | None = None
+    timeout: float | None = None
 
 
 @dataclass(slots=True)
@@ -79,4 +126,4 @@ class Notice:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-Effect = Call | Notice
+Effect = Call | Notice | Change | StepDown

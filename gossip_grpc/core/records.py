@@ -10,6 +10,7 @@ the records of one slot; a merge keeps the greater rank, so it is commutative, a
 | COUNTER_RESET | key, origin of the share  | (added, subtracted) seen    | what was seen, then timestamp      |
 | SET_ELEMENT   | key, element, add origin  | (add sequence, removed)     | add sequence, removed, timestamp   |
 | MEMBER        | node_id                   | Member                      | (generation, incarnation)          |
+| ACCUSATION    | target, accuser           | Accusation                  | the accuser's (generation, sequence) |
 
 A reset's winner is the element-wise maximum of what was seen. One origin's share only grows in both parts, so what
 any two resets saw of it is ordered, and the greater pair *is* that maximum; ordering the pairs makes the winner one
@@ -36,6 +37,7 @@ class Kind(IntEnum):
     COUNTER_RESET = 3
     SET_ELEMENT = 4
     MEMBER = 5
+    ACCUSATION = 6
 
 
 # Kind.REGISTER is looked up anew, in 70 ns, wherever it stands; a record merged came by four such places.
@@ -46,6 +48,9 @@ Value = str | bytes
 
 USER_KINDS = (Kind.REGISTER, Kind.COUNTER_SHARE, Kind.COUNTER_RESET, Kind.SET_ELEMENT)
 """Kinds that hold users' state: fingerprinted, and dropped by a full sync where the sender has dropped them."""
+
+SYSTEM_KINDS = (Kind.MEMBER, Kind.ACCUSATION)
+"""Kinds that membership is made of. They come first in deltas."""
 
 
 class Origin(NamedTuple):
@@ -78,6 +83,26 @@ class Member(NamedTuple):
     tags: Mapping[str, str] = {}
     version: str = ""
     left: bool = False
+
+
+class Accusation(NamedTuple):
+    """What a monitor says of a member that it cannot reach. Named are the target's life and incarnation it is about.
+
+    Attributes:
+        generation: of the target.
+        incarnation: of the target; a later one voids the accusation.
+        at: when it was made, Unix time in seconds by the accuser's clock.
+        phi: the accuser's suspicion level then.
+        withdrawn: the accuser has heard from the target since.
+        forget: an operator wants the target forgotten; then it is no accusation, and holds for all earlier incarnations.
+    """
+
+    generation: int
+    incarnation: int
+    at: float
+    phi: float = 0.0
+    withdrawn: bool = False
+    forget: bool = False
 
 
 class Record:
@@ -158,12 +183,17 @@ def _member_rank(record: Record) -> tuple[Any, ...]:
     )
 
 
+def _accusation_rank(record: Record) -> tuple[Any, ...]:
+    return (record.origin.generation, record.sequence, record.clock, record.content)
+
+
 RANKS: dict[Kind, Callable[[Record], tuple[Any, ...]]] = {
     Kind.REGISTER: _register_rank,
     Kind.COUNTER_SHARE: _share_rank,
     Kind.COUNTER_RESET: _reset_rank,
     Kind.SET_ELEMENT: _element_rank,
     Kind.MEMBER: _member_rank,
+    Kind.ACCUSATION: _accusation_rank,
 }
 
 

@@ -36,14 +36,27 @@ from typing import Any
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.keys import SortedKeys
-from gossip_grpc.core.records import USER_KINDS, Dot, Kind, Member, Origin, Record, Value, fingerprint, wins
+from gossip_grpc.core.records import (
+    SYSTEM_KINDS,
+    USER_KINDS,
+    Accusation,
+    Dot,
+    Kind,
+    Member,
+    Origin,
+    Record,
+    Value,
+    fingerprint,
+    wins,
+)
 from gossip_grpc.core.sync import Delta, Digest
 
 _MODULUS = 2**64
 _SPARSE = 64
 """A log is compacted once more than this and more than half of its entries are superseded."""
 
-_REGISTER, _SET_ELEMENT, _MEMBER = Kind.REGISTER, Kind.SET_ELEMENT, Kind.MEMBER  # why: see records.py
+_REGISTER, _SET_ELEMENT = Kind.REGISTER, Kind.SET_ELEMENT  # why: see records.py
+_MEMBER, _ACCUSATION = Kind.MEMBER, Kind.ACCUSATION
 
 _sequence = attrgetter("sequence")
 
@@ -93,7 +106,8 @@ class Store:
         floor: origin -> highest sequence of a purged tombstone.
         fingerprint: sum of the fingerprints of all live user records, modulo 2^64.
         version: grows with every change of state, coverage or context; for caches.
-        members_version: grows with every change of a member record.
+        members_version: grows with every change of a member record or an accusation.
+        members_changed: names of the members that such changes since the last look were about; emptied by who looks.
         live: number of live user records.
         purge_blocked: tombstones that are old enough to purge but not settled.
     """
@@ -106,6 +120,7 @@ class Store:
         self.fingerprint = 0
         self.version = 0
         self.members_version = 0
+        self.members_changed: set[str] = set()
         self.live = 0
         self.purge_blocked = 0
         self._context: dict[Origin, int] = {}
@@ -118,6 +133,7 @@ class Store:
         self._keys = SortedKeys()
         self._counters: dict[str, dict[Origin, None]] = {}
         self._counter_keys = SortedKeys()
+        self._accusations: dict[str, dict[str, Record]] = {}
         self._sets: dict[str, dict[Value, tuple[Origin, ...]]] = {}
         self._set_keys = SortedKeys()
 
@@ -171,6 +187,10 @@ class Store:
     def members(self) -> dict[str, Record]:
         """The member records by node_id. Not to be changed."""
         return self._slots[Kind.MEMBER]  # type: ignore[return-value]  # a member's slot is its node_id
+
+    def accusations(self, node_id: str) -> dict[str, Record]:
+        """The accusations of a member, void ones too, by accuser. Not to be changed."""
+        return self._accusations.get(node_id, {})
 
     def records(self) -> Iterator[Record]:
         """Every record, of all kinds."""
@@ -280,6 +300,16 @@ class Store:
                 self._context[origin] = sequence
                 self.version += 1
 
+    def settle(self, node_id: str) -> None:
+        """Take all that is covered of a node that is gone for good as settled: nobody else can tell any more."""
+        self.learn_context(
+            {
+                origin: self.coverage.sequence(origin)
+                for origin in self.coverage.origins()
+                if origin.node_id == node_id and self.coverage.sequence(origin)
+            }
+        )
+
     def forget(self, kind: Kind, slot: Hashable) -> None:
         """Drop a record by this node's own decision. Its dot stays covered, so it never comes back."""
         record = self._slots[kind].get(slot)
@@ -324,7 +354,8 @@ class Store:
         coverage = Coverage() if full or repair else base.coverage
         records = [
             record
-            for record in self._slots[Kind.MEMBER].values()
+            for kind in SYSTEM_KINDS
+            for record in self._slots[kind].values()
             if not coverage.covers(record.origin, record.sequence)
         ]
         records += self._missing(self._logs, coverage, self._in_slot)
@@ -380,8 +411,8 @@ class Store:
             self._remove(old)
             self._keep_aside(old, record)
         slots[record.slot] = record
-        if record.kind is _MEMBER:
-            self.members_version += 1
+        if record.kind is _MEMBER or record.kind is _ACCUSATION:
+            self._index_member(record)
             return True
         log = self._logs.get(record.origin)
         if log is None:
@@ -396,8 +427,8 @@ class Store:
     def _remove(self, record: Record) -> None:
         """Take a record out of its slot and of all that counts it."""
         del self._slots[record.kind][record.slot]
-        if record.kind is _MEMBER:
-            self.members_version += 1
+        if record.kind is _MEMBER or record.kind is _ACCUSATION:
+            self._unindex_member(record)
             return
         self._logs[record.origin].discard(self._in_slot)
         if not record.is_tombstone:
@@ -469,6 +500,26 @@ class Store:
             if not kept:
                 del self._guards[name]
 
+    def _index_member(self, record: Record) -> None:
+        slot: Any = record.slot
+        name = slot
+        if record.kind is _ACCUSATION:
+            name, accuser = slot
+            self._accusations.setdefault(name, {})[accuser] = record
+        self.members_changed.add(name)
+        self.members_version += 1
+
+    def _unindex_member(self, record: Record) -> None:
+        slot: Any = record.slot
+        name = slot
+        if record.kind is _ACCUSATION:
+            name, accuser = slot
+            del self._accusations[name][accuser]
+            if not self._accusations[name]:
+                del self._accusations[name]
+        self.members_changed.add(name)
+        self.members_version += 1
+
     def _index(self, record: Record) -> None:
         slot: Any = record.slot
         if record.kind is _REGISTER:
@@ -509,3 +560,9 @@ def member_of(record: Record) -> Member:
     """The content of a member record."""
     member: Member = record.content
     return member
+
+
+def accusation_of(record: Record) -> Accusation:
+    """The content of an accusation."""
+    accusation: Accusation = record.content
+    return accusation

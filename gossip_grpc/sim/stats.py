@@ -9,17 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from gossip_grpc.core.messages import Call, PushRequest
+from gossip_grpc.core.messages import Call, HeartbeatRequest, PullRequest, PushRequest
 from gossip_grpc.core.records import Dot
 
 if TYPE_CHECKING:
     from gossip_grpc.sim.host import Host
     from gossip_grpc.sim.world import World
 
-KINDS = ("rumor", "compare", "fetch", "send")
-"""What calls are for: pushing rumors, comparing digests, fetching a delta, sending one."""
+KINDS = ("rumor", "compare", "fetch", "send", "heartbeat", "probe")
+"""What calls are for: pushing rumors, comparing digests, fetching a delta, sending one, failure detection."""
 
-RUMOR, COMPARE, FETCH, SEND = range(4)
+RUMOR, COMPARE, FETCH, SEND, HEARTBEAT, PROBE = range(6)
 
 
 def kind_of(call: Call) -> int:
@@ -29,7 +29,9 @@ def kind_of(call: Call) -> int:
         if request.delta is not None:
             return SEND
         return RUMOR if call.round is None else COMPARE
-    return COMPARE if request.digest is None else FETCH
+    if isinstance(request, PullRequest):
+        return COMPARE if request.digest is None else FETCH
+    return HEARTBEAT if isinstance(request, HeartbeatRequest) else PROBE
 
 
 class Spread:

@@ -22,6 +22,7 @@ from gossip_grpc.core.sync import Digest
 from gossip_grpc.errors import ProtocolError
 from gossip_grpc.gen.gossip.v1 import peer_pb2
 from gossip_grpc.sim.schedule import Schedule, format, parse  # noqa: A004 - the counterpart of parse
+from gossip_grpc.sim.stats import HEARTBEAT, PROBE
 
 FORMAT = 1
 """Version of the form of saved traces."""
@@ -85,6 +86,18 @@ class Trace:
 
 
 # Messages in words
+
+
+def describe_sign(raw: bytes, kind: int, *, request: bool) -> str:
+    """What a message of failure detection says."""
+    if kind == HEARTBEAT:
+        if not request:
+            return f"hash {peer_pb2.HeartbeatResponse.FromString(raw).digest_hash:016x}"
+        beat = peer_pb2.HeartbeatRequest.FromString(raw)
+        return f"{beat.beat} of incarnation {beat.incarnation}, hash {beat.digest_hash:016x}"
+    if request:
+        return f"reach {peer_pb2.ProbeRequest.FromString(raw).target_node_id}"
+    return "reached" if peer_pb2.ProbeResponse.FromString(raw).reached else "not reached"
 
 
 def describe_request(raw: bytes, *, push: bool) -> str:
@@ -279,9 +292,11 @@ class Comparison:
         return self._file.readline().removesuffix("\n")
 
 
-def described(raw: bytes, *, push: bool, request: bool) -> str:
+def described(raw: bytes, kind: int, *, push: bool, request: bool) -> str:
     """A message in words; what is no message is said to be that."""
     try:
+        if kind in (HEARTBEAT, PROBE):
+            return describe_sign(raw, kind, request=request)
         return describe_request(raw, push=push) if request else describe_answer(raw, push=push)
     except (DecodeError, ProtocolError) as error:
         return f"unreadable: {error}"

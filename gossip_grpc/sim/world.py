@@ -19,19 +19,20 @@ from google.protobuf.message import DecodeError
 from xxhash import xxh3_64_intdigest
 
 from gossip_grpc.core.engine import Engine
+from gossip_grpc.core.membership import Change
 from gossip_grpc.core.messages import Call, Notice, PushRequest
 from gossip_grpc.core.records import Kind, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.errors import ProtocolError, RemoteError
 from gossip_grpc.gen.gossip.v1 import peer_pb2
-from gossip_grpc.peering import FETCH_TIMEOUT, FOREIGN, Exchange, Fetch
+from gossip_grpc.peering import FETCH_TIMEOUT, FOREIGN, Exchange, Fetch, Probe
 from gossip_grpc.sim.events import EventQueue
 from gossip_grpc.sim.history import ACKNOWLEDGED, DOWN, PAUSED, History, Write
 from gossip_grpc.sim.host import NEVER, Host
 from gossip_grpc.sim.links import Network
 from gossip_grpc.sim.memo import Memo
 from gossip_grpc.sim.schedule import ANY, CLIENT_VERBS, Action, ClusterSpec, Repeat, Schedule, Start, format_action
-from gossip_grpc.sim.stats import COMPARE, KINDS, Stats, kind_of
+from gossip_grpc.sim.stats import COMPARE, FETCH, HEARTBEAT, KINDS, PROBE, Stats, kind_of
 from gossip_grpc.sim.trace import Trace, described
 
 SEEDS = 3
@@ -52,7 +53,7 @@ Responses = Generator[peer_pb2.PullResponse, None, None]
 class Flight:
     """One call on its way."""
 
-    __slots__ = ("arrival", "call", "deadline", "done", "engine", "exchange", "host", "kind", "limit", "push")
+    __slots__ = ("arrival", "asked", "call", "deadline", "done", "engine", "exchange", "host", "kind", "limit", "push")
 
     def __init__(self, host: Host, engine: Engine, exchange: Exchange, call: Call, kind: int, limit: float) -> None:
         self.host = host
@@ -61,6 +62,7 @@ class Flight:
         self.call = call
         self.kind = kind
         self.push = isinstance(call.request, PushRequest)
+        self.asked: Flight | None = None
         self.done = False
         self.deadline = limit
         self.limit = limit
@@ -86,6 +88,7 @@ class World:
         failures: expectations that were not met, a line each.
         largest_message: bytes.
         after_input: called with the host after every input of its engine, and when it starts.
+        after_change: called with the host whenever a member becomes something else in its view.
         checker: what a line `check` asks; by default `checkers.check`.
     """
 
@@ -102,6 +105,7 @@ class World:
         self.failures: list[str] = []
         self.largest_message = 0
         self.after_input: list[Callable[[Host], None]] = []
+        self.after_change: list[Callable[[Host, Change], None]] = []
         self.checker: Callable[[World], list[str]] | None = None
         self._memo = Memo()
         self._specs = {spec.name: spec for spec in schedule.clusters}
@@ -202,7 +206,9 @@ class World:
         for effect in engine.effects():
             if isinstance(effect, Call):
                 self._call(host, engine, effect)
-            else:
+            elif isinstance(effect, Change):
+                self._change(host, effect)
+            elif isinstance(effect, Notice):
                 self._notice(host, engine, effect)
         due = host.when(engine.deadline())
         if due < host.timer:
@@ -252,6 +258,13 @@ class World:
         else:
             callback(*args)
 
+    def _change(self, host: Host, change: Change) -> None:
+        for hook in self.after_change:
+            hook(host, change)
+        if self.trace is not None:
+            before, after = (status.value if status else "-" for status in (change.before, change.after))
+            self.trace.add(self.now, "member", host.name, what=f"{change.node_id} {before} > {after}: {change.cause}")
+
     def _notice(self, host: Host, engine: Engine, notice: Notice) -> None:
         heals = engine.counters.backstop_heals
         self.history.heals += heals - host.heals
@@ -286,7 +299,7 @@ class World:
         counters = flight.engine.counters
         if flight.push:
             counters.pushes_sent += 1
-        else:
+        elif kind in (COMPARE, FETCH):
             counters.pulls_sent += 1
         counters.bytes_sent += size
         count = self.stats.requests[kind]
@@ -294,7 +307,7 @@ class World:
         count[1] += size
         if size > self.largest_message:
             self.largest_message = size
-        flight.deadline = deadline = min(now + host.spec.timeout, flight.limit)
+        flight.deadline = deadline = min(now + (flight.call.timeout or host.spec.timeout), flight.limit)
         target = self._at_address.get(flight.call.peer.address)
         arrival = None
         if target is not None:
@@ -330,7 +343,7 @@ class World:
         if engine is None:
             return
         if self.trace is not None:
-            words = f"{KINDS[flight.kind]}: {described(raw, push=flight.push, request=True)}"
+            words = f"{KINDS[flight.kind]}: {described(raw, flight.kind, push=flight.push, request=True)}"
             self.trace.message(self.now, "duplicate", flight.host.name, target.name, words, raw)
         ghost = Flight(flight.host, flight.engine, flight.exchange, flight.call, flight.kind, flight.limit)
         ghost.done = True
@@ -355,7 +368,19 @@ class World:
                 counters.bytes_sent += len(answer)
             else:
                 counters.bytes_received += len(raw)
-                responses = target.peering.pull(peer_pb2.PullRequest.FromString(raw))
+                if flight.kind == HEARTBEAT:
+                    heartbeat = peer_pb2.HeartbeatRequest.FromString(raw)
+                    answer = target.peering.heartbeat(heartbeat, target.clock(self.events.now)).SerializeToString()
+                    counters.bytes_sent += len(answer)
+                elif flight.kind == PROBE:
+                    found = target.peering.probe(peer_pb2.ProbeRequest.FromString(raw))
+                    if isinstance(found, Probe):
+                        self._relay(flight, target, engine, found)
+                        return
+                    answer = found.SerializeToString()
+                    counters.bytes_sent += len(answer)
+                else:
+                    responses = target.peering.pull(peer_pb2.PullRequest.FromString(raw))
         except ProtocolError as error:
             if isinstance(error, RemoteError):
                 counters.refused += 1
@@ -369,6 +394,20 @@ class World:
             return
         if not flight.done:
             self._answer(flight, target, answer)
+
+    def _relay(self, asked: Flight, target: Host, engine: Engine, exchange: Probe) -> None:
+        """A node was asked whether it reaches another one: it calls that one, and answers when it knows."""
+        flight = Flight(target, engine, exchange, exchange.call, PROBE, NEVER)
+        flight.asked = asked
+        self._request(flight)
+
+    def _probed(self, flight: Flight, *, reached: bool) -> None:
+        """What came of a probe for somebody else goes to who asked."""
+        asked = flight.asked
+        if asked is not None and not asked.done:
+            answer = flight.host.peering.probed(reached=reached).SerializeToString()
+            flight.engine.counters.bytes_sent += len(answer)
+            self._answer(asked, flight.host, answer)
 
     def _stream(self, flight: Flight, target: Host, engine: Engine, responses: Responses) -> None:
         """Send the next message of a pull's answer, if anybody still listens."""
@@ -460,6 +499,8 @@ class World:
             elif exchange.done:
                 flight.done = True
                 exchange.end(clock)
+                if flight.asked is not None:
+                    self._probed(flight, reached=isinstance(exchange, Probe) and exchange.reached)
             else:
                 flight.deadline = min(now + host.spec.timeout, flight.limit)
         except (ProtocolError, DecodeError) as error:
@@ -524,6 +565,9 @@ class World:
         if self.trace is not None:
             who = flight.call.peer.node_id or flight.call.peer.address
             self.trace.add(self.now, "failed", host.name, who, f"{KINDS[flight.kind]}: {error}")
+        if flight.asked is not None:
+            self._probed(flight, reached=False)
+            return
         host.peering.failed(flight.call, error, host.clock(self.now), answered=answered, foreign=foreign)
         self._pump(host, engine)
 
@@ -813,7 +857,7 @@ class World:
     ) -> None:
         assert self.trace is not None  # noqa: S101 - the caller has looked
         kind = "call" if request else "answer"
-        words = described(raw, push=flight.push, request=request)
+        words = described(raw, flight.kind, push=flight.push, request=request)
         if arrival is None:
             kind += " lost"
         else:

@@ -172,6 +172,7 @@ class Delta(google.protobuf.message.Message):
     SET_ELEMENTS_FIELD_NUMBER: builtins.int
     COMPLETE_FIELD_NUMBER: builtins.int
     SUPERSEDED_FIELD_NUMBER: builtins.int
+    ACCUSATIONS_FIELD_NUMBER: builtins.int
     complete: builtins.bool
     """Set on the last chunk of a complete delta. A delta that ends without it was cut off."""
     superseded: builtins.bool
@@ -206,6 +207,10 @@ class Delta(google.protobuf.message.Message):
     def set_elements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SetElementRecord]:
         """Set elements: additions and removals."""
 
+    @property
+    def accusations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AccusationRecord]:
+        """Accusations; they come right after the member records."""
+
     def __init__(
         self,
         *,
@@ -218,9 +223,10 @@ class Delta(google.protobuf.message.Message):
         set_elements: collections.abc.Iterable[global___SetElementRecord] | None = ...,
         complete: builtins.bool = ...,
         superseded: builtins.bool = ...,
+        accusations: collections.abc.Iterable[global___AccusationRecord] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["header", b"header"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "header", b"header", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accusations", b"accusations", "complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "header", b"header", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
 
 global___Delta = Delta
 
@@ -398,6 +404,60 @@ class SetElementRecord(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["element", b"element"]) -> typing.Literal["text", "data"] | None: ...
 
 global___SetElementRecord = SetElementRecord
+
+@typing.final
+class AccusationRecord(google.protobuf.message.Message):
+    """What a monitor says of a member that it cannot reach."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
+    TARGET_NODE_ID_FIELD_NUMBER: builtins.int
+    TARGET_GENERATION_FIELD_NUMBER: builtins.int
+    TARGET_INCARNATION_FIELD_NUMBER: builtins.int
+    MADE_AT_SECONDS_FIELD_NUMBER: builtins.int
+    PHI_FIELD_NUMBER: builtins.int
+    WITHDRAWN_FIELD_NUMBER: builtins.int
+    FORGET_FIELD_NUMBER: builtins.int
+    origin: builtins.int
+    """Index into the delta's origins: the accuser."""
+    sequence: builtins.int
+    """The write's number at its origin, from 1."""
+    clock: builtins.int
+    """The writer's Lamport clock."""
+    target_node_id: builtins.str
+    """The member that is accused."""
+    target_generation: builtins.int
+    """The life of it that is meant."""
+    target_incarnation: builtins.int
+    """The incarnation of it that is meant; a later one voids the accusation."""
+    made_at_seconds: builtins.float
+    """When it was made, Unix time in seconds by the accuser's clock."""
+    phi: builtins.float
+    """The accuser's suspicion level then."""
+    withdrawn: builtins.bool
+    """The accuser has heard from the target since."""
+    forget: builtins.bool
+    """No accusation: an operator wants this and all earlier incarnations of the member forgotten."""
+    def __init__(
+        self,
+        *,
+        origin: builtins.int = ...,
+        sequence: builtins.int = ...,
+        clock: builtins.int = ...,
+        target_node_id: builtins.str = ...,
+        target_generation: builtins.int = ...,
+        target_incarnation: builtins.int = ...,
+        made_at_seconds: builtins.float = ...,
+        phi: builtins.float = ...,
+        withdrawn: builtins.bool = ...,
+        forget: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "forget", b"forget", "made_at_seconds", b"made_at_seconds", "origin", b"origin", "phi", b"phi", "sequence", b"sequence", "target_generation", b"target_generation", "target_incarnation", b"target_incarnation", "target_node_id", b"target_node_id", "withdrawn", b"withdrawn"]) -> None: ...
+
+global___AccusationRecord = AccusationRecord
 
 @typing.final
 class MemberRecord(google.protobuf.message.Message):
