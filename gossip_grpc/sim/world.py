@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from math import nextafter
 from typing import Any, ClassVar
 
 from google.protobuf.message import DecodeError
@@ -101,7 +102,7 @@ class World:
         self.notices: list[tuple[float, str, Notice]] = []
         self.failures: list[str] = []
         self.largest_message = 0
-        self.after_input: list[Callable[[Host], None]] = []
+        self.after_input: list[Callable[[Host], object]] = []
         self.checker: Callable[[World], list[str]] | None = None
         self._memo = Memo()
         self._specs = {spec.name: spec for spec in schedule.clusters}
@@ -114,7 +115,7 @@ class World:
             self.events.at(action.time, self.apply, action)
         for repeat in schedule.repeats:
             self.events.at(repeat.action.time, self._repeat, repeat, 1)
-        self.events.at(1.0, self._sample)
+        self._sample_at(1)
 
     @property
     def now(self) -> float:
@@ -775,7 +776,11 @@ class World:
             " ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") for names in sizes[:4]
         )
 
-    def _sample(self) -> None:
+    def _sample_at(self, second: int) -> None:
+        # Just before what happens at the full second: a write of that moment is not one that nobody has yet.
+        self.events.at(nextafter(second, 0.0), self._sample, second)
+
+    def _sample(self, second: int) -> None:
         counters = [host.engine.counters for host in self.hosts.values() if host.engine is not None]
         begun, agreed, failed = self._ended
         totals = (
@@ -783,8 +788,8 @@ class World:
             agreed + sum(count.rounds_agreed for count in counters),
             failed + sum(count.rounds_failed for count in counters),
         )
-        self.stats.sample(self.now, self.hosts.values(), totals)
-        self.events.at(self.now + 1.0, self._sample)
+        self.stats.sample(float(second), self.hosts.values(), totals)
+        self._sample_at(second + 1)
 
     # What `apply` does, by verb.
     _actions: ClassVar[dict[str, Callable[[World, Action], None]]] = {
