@@ -221,7 +221,17 @@ def test_a_trace_is_printed_before_the_figures(small: str) -> None:
     done = run("cluster", "--scenario", small, "--trace")
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["0.000000", "n1", "start", "n1/1700000000000", "at", "n1:7946,", "as", "from", "disk"]
+    assert lines[0].split() == [
+        "0.000000",
+        "n1",
+        "start",
+        "n1/1700000000000",
+        "at",
+        "10.1.0.1:7946,",
+        "as",
+        "from",
+        "disk",
+    ]
     assert any("n1 > n2     call" in line and "rumor: a=1" in line for line in lines)
 
 

@@ -28,7 +28,7 @@ from gossip_grpc.gen.gossip.v1 import peer_pb2
 from gossip_grpc.peering import FETCH_TIMEOUT, FOREIGN, Exchange, Fetch
 from gossip_grpc.sim.events import EventQueue
 from gossip_grpc.sim.history import ACKNOWLEDGED, DOWN, PAUSED, History, Write
-from gossip_grpc.sim.host import NEVER, Host
+from gossip_grpc.sim.host import NEVER, Host, address_of
 from gossip_grpc.sim.links import Network
 from gossip_grpc.sim.memo import Memo
 from gossip_grpc.sim.schedule import ANY, CLIENT_VERBS, Action, ClusterSpec, Repeat, Schedule, Start, format_action
@@ -106,6 +106,7 @@ class World:
         self.checker: Callable[[World], list[str]] | None = None
         self._memo = Memo()
         self._specs = {spec.name: spec for spec in schedule.clusters}
+        self._places = {name: place for place, name in enumerate(self._specs)}
         self._clusters: dict[str, list[Host]] = {spec.name: [] for spec in schedule.clusters}
         self._at_address: dict[str, Host] = {}
         self._ended = [0, 0, 0]  # rounds of lives that have ended: begun, agreed, failed
@@ -152,11 +153,7 @@ class World:
     # The beginning
 
     def _build(self, spec: ClusterSpec) -> None:
-        seeds = [f"{spec.name}{number}:7946" for number in range(1, min(spec.nodes, SEEDS) + 1)]
-        hosts = [
-            self._add(Host(f"{spec.name}{number}", number, spec, seeds, self.seed))
-            for number in range(1, spec.nodes + 1)
-        ]
+        hosts = [self._add(spec, number, self._seeds(spec)) for number in range(1, spec.nodes + 1)]
         formed = spec.start is Start.FORMED
         stores = self._formed(spec, hosts) if formed else None
         for index, host in enumerate(hosts):
@@ -181,7 +178,12 @@ class World:
             store.learn_context(context)
         return stores
 
-    def _add(self, host: Host) -> Host:
+    def _seeds(self, spec: ClusterSpec) -> list[str]:
+        return [address_of(self._places[spec.name], number) for number in range(1, min(spec.nodes, SEEDS) + 1)]
+
+    def _add(self, spec: ClusterSpec, number: int, seeds: list[str]) -> Host:
+        address = address_of(self._places[spec.name], number)
+        host = Host(f"{spec.name}{number}", number, spec, address, seeds, self.seed)
         self.hosts[host.name] = host
         self._clusters[host.cluster].append(host)
         self._at_address[host.address] = host
@@ -689,9 +691,7 @@ class World:
         if spec is None or name in self.hosts:
             return
         given = [self.hosts[seed].address for seed in action.args if seed in self.hosts]
-        seeds = given or [f"{cluster}{number}:7946" for number in range(1, min(spec.nodes, SEEDS) + 1)]
-        host = Host(name, int(name.removeprefix(cluster)), spec, seeds, self.seed)
-        self._start(self._add(host))
+        self._start(self._add(spec, int(name.removeprefix(cluster)), given or self._seeds(spec)))
 
     def _leave(self, action: Action) -> None:
         host = self._host(action.nodes[0])
