@@ -105,6 +105,15 @@ def test_a_delta_goes_in_chunks_of_one_transfer_after_another() -> None:
     assert there.engine.store.live == 20
 
 
+def test_the_answers_of_all_requests_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = peering("a"), peering("b")
+    replies: list[PushReply] = []
+    monkeypatch.setattr(here.engine, "on_push_reply", lambda call, sender, address, reply, now: replies.append(reply))
+    records = [here.engine.put(f"k{number}", "v" * 50, 0.0) for number in range(10)]
+    assert len(push(here, there, PushRequest(records=records))) > 1
+    assert [reply.fresh for reply in replies] == [10]
+
+
 def test_a_comparison_says_whether_both_agree_or_what_the_peer_knows() -> None:
     here, there = peering("a"), peering("b")
     (answer,) = pull(here, there, PullRequest(digest_hash=there.engine.digest()[1]))

@@ -681,7 +681,6 @@ class World:
             return
         host.drift(action.args[0], self.now)
         if host.engine is not None:
-            host.timer = NEVER  # it was set by the old rate
             self._pump(host, host.engine)
 
     def _join(self, action: Action) -> None:
