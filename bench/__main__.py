@@ -9,11 +9,11 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import delta, engines, idle, machine, memory, merge, put, report, spread
+from bench import delta, engines, idle, machine, memory, merge, put, report, simulated, spread
 from bench.results import Benchmark, Measurement
 
 BENCHMARKS: dict[str, Benchmark] = {
-    module.BENCHMARK.name: module.BENCHMARK for module in (merge, delta, engines, put, spread, idle, memory)
+    module.BENCHMARK.name: module.BENCHMARK for module in (merge, delta, engines, put, spread, idle, simulated, memory)
 }
 
 
@@ -31,7 +31,7 @@ def main() -> int:
         parser.error("--runs must be at least 1")
     if options.list:
         for benchmark in BENCHMARKS.values():
-            print(f"{benchmark.name:<8} {benchmark.summary}")
+            print(f"{benchmark.name:<9} {benchmark.summary}")
         return 0
     # So that the processes started are killed then too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

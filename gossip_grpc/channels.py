@@ -1,4 +1,4 @@
-"""One channel per peer address, and the two peer RPCs as bytes in, bytes out: traffic is counted where it flows."""
+"""One channel per peer address, and the peer RPCs as bytes in, bytes out: traffic is counted where it flows."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ OPTIONS = (
 
 _PUSH = "/gossip.v1.PeerService/Push"
 _PULL = "/gossip.v1.PeerService/Pull"
+HEARTBEAT = "/gossip.v1.PeerService/Heartbeat"
+PROBE = "/gossip.v1.PeerService/Probe"
 
 
 class _Channel:
@@ -38,6 +40,10 @@ class _Channel:
         self.channel = grpc.aio.insecure_channel(address, options=OPTIONS)
         # Without serializers gRPC hands bytes through; its types do not know.
         self.push = cast("grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]", self.channel.unary_unary(_PUSH))
+        self.signs = {
+            method: cast("grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]", self.channel.unary_unary(method))
+            for method in (HEARTBEAT, PROBE)
+        }
         self.pull = cast("grpc.aio.UnaryStreamMultiCallable[bytes, bytes]", self.channel.unary_stream(_PULL))
         self.used = 0.0
         self.calls = 0
@@ -83,6 +89,22 @@ class Channels:
         channel.calls += 1
         try:
             response = await channel.push(request, timeout=self._timeout)
+        finally:
+            channel.calls -= 1
+        self._counters.bytes_received += len(response)
+        return response
+
+    async def sign(self, method: str, address: str, request: bytes, now: float, *, timeout: float) -> bytes:  # noqa: ASYNC109  it is the call's deadline, which gRPC sends along
+        """Make one call of failure detection: `method` is HEARTBEAT or PROBE.
+
+        Raises:
+            grpc.aio.AioRpcError: it failed.
+        """
+        channel = self._channel(address, now)
+        self._counters.bytes_sent += len(request)
+        channel.calls += 1
+        try:
+            response = await channel.signs[method](request, timeout=timeout)
         finally:
             channel.calls -= 1
         self._counters.bytes_received += len(response)

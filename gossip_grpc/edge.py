@@ -21,6 +21,8 @@ DOMAIN = "gossip-grpc"
 STATUS: dict[Reason, grpc.StatusCode] = {
     Reason.INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.KEY_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.MEMBER_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.MEMBER_ALIVE: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.COUNTER_OVERFLOW: grpc.StatusCode.OUT_OF_RANGE,
     Reason.RECORD_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.SYNC_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -31,6 +31,8 @@ from gossip_grpc.client.results import Status
 from gossip_grpc.client.verbs import Call, get_status, list_members
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
+from gossip_grpc.core.membership import Change
+from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.records import Member, Origin, Record
 from gossip_grpc.edge import STATUS, Edge
 from gossip_grpc.errors import ConfigError, ProtocolError, RemoteError, UnavailableError
@@ -115,6 +117,7 @@ class Node:
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._stopped = False
+        self.failure: str | None = None
         self._leave_end: float | None = None
         self._log = get_logger(node_id=config.node_id)
 
@@ -137,6 +140,8 @@ class Node:
             seed_interval=config.seed_interval,
             timeout=config.exchange_timeout,
             ready=self._became_ready,
+            changed=self._member_changed,
+            step_down=self._step_down,
         )
         self._register(peer_server, client_server)
         for service in ("", *CLIENT_SERVICES):
@@ -162,7 +167,7 @@ class Node:
             return
         self._stopped = True
         self.request_stop("stopping")
-        peers = await self.leave()
+        peers = await self.leave() if self.failure is None else 0
         await self.scheduler.stop()
         await asyncio.gather(*(server.stop(STOP_GRACE) for server in self._servers))
         self._log.info("node stopped", told=peers)
@@ -308,6 +313,25 @@ class Node:
         self._ready.set()
         self._serving = asyncio.create_task(self._serve())  # the loop itself would not keep it
 
+    def _member_changed(self, change: Change) -> None:
+        own = change.node_id == self.config.node_id
+        if own or change.before is change.after:
+            return
+        facts = {"member": change.node_id, "cause": change.cause}
+        if change.after is None:
+            self._log.info("member forgotten", **facts)
+        elif change.after is MemberState.ALIVE and change.before is None:
+            self._log.info("member joined", member=change.node_id)
+        else:
+            level = self._log.warning if change.after in (MemberState.SUSPECT, MemberState.DEAD) else self._log.info
+            level(f"member is {change.after.lower()}", **facts)
+
+    def _step_down(self, reason: str) -> None:
+        if self.failure is None:
+            self.failure = reason
+            self._log.error("stepping down", error=reason)
+            self.request_stop("superseded by a newer node of the same id")
+
     async def _serve(self) -> None:
         for service in ("", *CLIENT_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -328,17 +352,17 @@ def _ignore(*_: object) -> None:
 
 
 def run(config: Config) -> int:
-    """Run a node until SIGTERM, Ctrl-C or `Leave`; returns the exit code."""
+    """Run a node until SIGTERM, Ctrl-C or `Leave`; returns the exit code: 0, 2 wrong usage, 4 it had to step down."""
     configure(config.log_format, config.log_level)
     try:
-        run_loop(_main(config))
+        failure = run_loop(_main(config))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return 0
+    return 0 if failure is None else 4
 
 
-async def _main(config: Config) -> None:
+async def _main(config: Config) -> str | None:
     loop = asyncio.get_running_loop()
     async with Node(config) as node:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -346,16 +370,16 @@ async def _main(config: Config) -> None:
         # What start-up made lives as long as the process: the collector need not look at it again.
         gc.freeze()
         await node.wait()
+    return node.failure
 
 
-def run_loop(main: Coroutine[Any, Any, None]) -> None:
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, on uvloop if it is installed."""
     try:
         import uvloop  # noqa: PLC0415  an extra
     except ImportError:
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
+        return asyncio.run(main)
+    return uvloop.run(main)
 
 
 def _why_not(address: str) -> str:

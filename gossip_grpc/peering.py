@@ -202,7 +202,7 @@ class _Heartbeat(_Pull):
         if self._answer is None:
             raise ProtocolError("the peer answered a heartbeat with nothing")
         origin, address = wire.decode_sender(self._answer.sender, self._peering.cluster)
-        reply = HeartbeatReply(self._answer.digest_hash)
+        reply = HeartbeatReply(self._answer.digest_hash, self._answer.newer_generation)
         self._peering.engine.on_heartbeat_reply(self.call, origin, address, reply, now)
 
 
@@ -351,7 +351,9 @@ class Peering:
         origin, address = wire.decode_sender(request.sender, self.cluster)
         said = HeartbeatRequest(request.incarnation, request.beat, request.digest_hash)
         reply = self.engine.on_heartbeat(origin, address, said, now)
-        return peer_pb2.HeartbeatResponse(sender=self.sender, digest_hash=reply.digest_hash)
+        return peer_pb2.HeartbeatResponse(
+            sender=self.sender, digest_hash=reply.digest_hash, newer_generation=reply.newer
+        )
 
     def probe(self, request: peer_pb2.ProbeRequest) -> Probe | peer_pb2.ProbeResponse:
         """Answer a probe; or the exchange, to be carried out, that finds the answer (see `probed`).

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -18,12 +19,13 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from gossip_grpc import addresses
-from gossip_grpc.channels import Channels
+from gossip_grpc.channels import HEARTBEAT, PROBE, Channels
 from gossip_grpc.core.engine import Engine
-from gossip_grpc.core.messages import Call, Notice, PushRequest
+from gossip_grpc.core.membership import Change
+from gossip_grpc.core.messages import Call, HeartbeatRequest, Notice, ProbeRequest, PushRequest
 from gossip_grpc.errors import ProtocolError
 from gossip_grpc.logs import get_logger
-from gossip_grpc.peering import FETCH_TIMEOUT, Fetch, Peering
+from gossip_grpc.peering import FETCH_TIMEOUT, Fetch, Peering, Probe
 
 HOUSEKEEPING_INTERVAL = 30.0
 """Seconds between looks for idle channels."""
@@ -49,6 +51,8 @@ class Scheduler:
         seed_interval: see seeds.
         timeout: seconds that a peer may take to answer.
         ready: called once when the engine becomes ready.
+        changed: called when a member becomes something else.
+        step_down: called with the reason when this node must stop.
     """
 
     def __init__(
@@ -61,6 +65,8 @@ class Scheduler:
         seed_interval: float,
         timeout: float,
         ready: Callable[[], None],
+        changed: Callable[[Change], None],
+        step_down: Callable[[str], None],
     ) -> None:
         self.engine = engine
         self.peering = Peering(engine, cluster=cluster, address=address)
@@ -68,6 +74,8 @@ class Scheduler:
         self._seed_interval = seed_interval
         self._timeout = timeout
         self._ready = ready
+        self._changed = changed
+        self._step_down = step_down
         self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -80,8 +88,13 @@ class Scheduler:
         self._logged: dict[tuple[str, str], float] = {}
         self._log = get_logger(node_id=engine.store.origin.node_id)
 
+    def set_wall_clock(self) -> None:
+        """Tell the engine how far Unix time is from its clock. Only what people read depends on it."""
+        self.engine.wall_offset = time.time() - self.now()
+
     def start(self) -> None:
         """Begin. The seeds are asked as soon as each of their names is resolved."""
+        self.set_wall_clock()
         for seed in self._seeds:
             self._spawn(self._resolve_for_ever(seed))
         self._spawn(self._keep_house())
@@ -106,10 +119,14 @@ class Scheduler:
         if self._stopped:
             return
         for effect in self.engine.effects():
-            if isinstance(effect, Notice):
-                self._notice(effect)
-            else:
+            if isinstance(effect, Call):
                 self._spawn(self._run(effect))
+            elif isinstance(effect, Notice):
+                self._notice(effect)
+            elif isinstance(effect, Change):
+                self._changed(effect)
+            else:
+                self._step_down(effect.reason)
         if self.engine.ready and not self._was_ready:
             self._was_ready = True
             self._ready()
@@ -188,6 +205,11 @@ class Scheduler:
         if isinstance(call.request, PushRequest):
             while (raw := exchange.request()) is not None:
                 exchange.response(await self._channels.push(address, raw, self.now()), self.now())
+        elif isinstance(call.request, HeartbeatRequest | ProbeRequest):
+            method = HEARTBEAT if isinstance(call.request, HeartbeatRequest) else PROBE
+            timeout = call.timeout or self._timeout
+            raw = await self._channels.sign(method, address, exchange.request() or b"", self.now(), timeout=timeout)
+            exchange.response(raw, self.now())
         else:
             # A large delta may take long, as long as it does not go silent.
             timeout = FETCH_TIMEOUT if isinstance(exchange, Fetch) else self._timeout
@@ -200,6 +222,20 @@ class Scheduler:
                     if exchange.done:
                         break
         exchange.end(self.now())
+
+    async def probe(self, exchange: Probe) -> bool:
+        """Carry out a probe for somebody else; returns whether the target was reached."""
+        call = exchange.call
+        timeout = call.timeout or self._timeout
+        try:
+            raw = await self._channels.sign(
+                PROBE, call.peer.address, exchange.request() or b"", self.now(), timeout=timeout
+            )
+            exchange.response(raw, self.now())
+            exchange.end(self.now())
+        except (grpc.aio.AioRpcError, ProtocolError, DecodeError):
+            return False
+        return exchange.reached
 
     # Seeds
 
@@ -227,6 +263,7 @@ class Scheduler:
         while True:
             await asyncio.sleep(HOUSEKEEPING_INTERVAL)
             await self._channels.close_idle(self.now())
+            self.set_wall_clock()
 
     def _notice(self, notice: Notice) -> None:
         getattr(self._log, notice.level)(notice.event, **notice.facts)

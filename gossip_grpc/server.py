@@ -16,7 +16,7 @@ from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
 from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.records import Record, Value, value_order
 from gossip_grpc.core.store import member_of
-from gossip_grpc.errors import LocalError, NotFoundError, Reason
+from gossip_grpc.errors import LocalError, NotFoundError
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
     cluster_pb2_grpc,
@@ -30,6 +30,7 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2,
     set_pb2_grpc,
 )
+from gossip_grpc.peering import Probe
 
 if TYPE_CHECKING:
     from gossip_grpc.node import Node
@@ -63,10 +64,17 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
                 await asyncio.sleep(0)  # let others have the loop between chunks
 
     async def Heartbeat(self, request: peer_pb2.HeartbeatRequest, context: Any) -> peer_pb2.HeartbeatResponse:
-        raise _not_implemented("Heartbeat")
+        scheduler = self._node.scheduler
+        response = scheduler.peering.heartbeat(request, scheduler.now())
+        scheduler.pump()
+        return response
 
     async def Probe(self, request: peer_pb2.ProbeRequest, context: Any) -> peer_pb2.ProbeResponse:
-        raise _not_implemented("Probe")
+        scheduler = self._node.scheduler
+        found = scheduler.peering.probe(request)
+        if isinstance(found, Probe):
+            return scheduler.peering.probed(reached=await scheduler.probe(found))
+        return found
 
 
 # Clients
@@ -272,7 +280,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             selector=str(node.config.selector),
             peer_address=node.peer_address,
             client_address=node.client_address,
-            members=sum(engine.membership.status(record) is MemberState.ALIVE for record in members),
+            members=sum(engine.membership.status(record.origin.node_id) is MemberState.ALIVE for record in members),
             gossip=cluster_pb2.GossipCounters(**{name: getattr(counters, name) for name in counters.__slots__}),
             last_round_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
@@ -301,7 +309,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
     def _member(self, record: Record) -> cluster_pb2.Member:
         membership = self._node.engine.membership
         member = member_of(record)
-        status = membership.status(record)
+        status = membership.status(record.origin.node_id)
         return cluster_pb2.Member(
             node_id=record.origin.node_id,
             generation=record.origin.generation,
@@ -344,7 +352,3 @@ def _fill(items: Iterator[tuple[Any, Any]], limit: int) -> tuple[list[tuple[Any,
             return page, True
         page.append(item)
     return page, False
-
-
-def _not_implemented(method: str) -> LocalError:
-    return LocalError(f"{method} comes with failure detection", reason=Reason.NOT_IMPLEMENTED)

@@ -9,11 +9,12 @@ from statistics import mean
 import pytest
 
 from gossip_grpc.core.messages import Call
-from gossip_grpc.core.records import Origin
+from gossip_grpc.core.records import Dot, Origin
 from gossip_grpc.errors import RemoteError
 from gossip_grpc.sim.history import ACKNOWLEDGED, DOWN, PAUSED
 from gossip_grpc.sim.host import EPOCH, Host
 from gossip_grpc.sim.schedule import Action, parse
+from gossip_grpc.sim.stats import RUMOR
 from gossip_grpc.sim.trace import Event, Trace
 from gossip_grpc.sim.world import World
 
@@ -204,6 +205,17 @@ def test_an_answer_after_the_deadline_is_dropped() -> None:
     assert times == [2.0]
 
 
+def test_a_request_that_takes_longer_than_the_deadline_is_given_up_at_the_deadline() -> None:
+    text = f"cluster 2 {SILENT} timeout=1s\nnetwork latency=3s\nat 1s n1 put a 1\nend 9s"
+    assert [event.time for event in events_of(text) if event.kind == "failed"] == [2.0]
+    assert having(ran(text, 9.0), "a") == {"n1", "n2"}
+
+
+def test_each_node_has_a_share_of_the_network_s_randomness() -> None:
+    hosts = world("cluster 3").live()
+    assert len({host.random.random() for host in hosts}) == 3
+
+
 def test_a_duplicate_is_served_again_and_changes_nothing() -> None:
     text = f"cluster 2 {SILENT}\nnetwork duplicate=100%\nat 1s n1 put a 1\nend 5s"
     made = ran(text, 5.0)
@@ -212,6 +224,7 @@ def test_a_duplicate_is_served_again_and_changes_nothing() -> None:
     assert second.engine is not None
     assert second.engine.counters.pushes_received == 2
     assert second.engine.counters.records_merged == 1
+    assert made.stats.answers[RUMOR] == [1, made.stats.answers[RUMOR][1]]
     assert made.agreed()
     assert [event.kind for event in events_of(text) if event.target == "n2"] == ["call", "duplicate"]
 
@@ -255,6 +268,14 @@ def test_a_fetch_of_many_chunks_takes_as_long_as_the_link_needs_and_arrives_in_o
     assert made.hosts["n4"].store.live == 5000
     assert made.agreed()
     assert made.largest_message < 8192
+
+
+def test_no_message_of_a_stream_overtakes_another() -> None:
+    made = ran("cluster 3 preload=2000 chunk=4KB\nnetwork latency=1ms..50ms\nat 1s join n4 via n1", 2.0)
+    assert made.hosts["n4"].store.live == 2000
+    engine = made.hosts["n4"].engine
+    assert engine is not None
+    assert engine.counters.rounds_failed == 0
 
 
 def test_a_fetch_of_which_a_message_is_lost_keeps_what_came_and_goes_on_later() -> None:
@@ -326,14 +347,20 @@ def test_a_paused_node_does_what_arrived_when_it_wakes() -> None:
     assert [event.time for event in events_of(text) if event.kind == "failed"] == [4.0]
 
 
+PAUSED_CALLER = (
+    f"cluster 2 {SILENT} timeout=2s\nnetwork latency=100ms\nat 1s n1 put a 1\nat 1100ms pause n1\n"
+    "at {resumed} resume n1\nend 10s"
+)
+
+
 def test_a_paused_caller_finds_its_deadline_passed() -> None:
-    text = f"cluster 2 {SILENT} timeout=2s\nnetwork latency=100ms\nat 1s n1 put a 1\nat 1100ms pause n1\nat 9s resume n1\nend 10s"
+    text = PAUSED_CALLER.format(resumed="9s")
     failed = [(event.time, event.what) for event in events_of(text) if event.kind == "failed"]
     assert failed == [(9.0, "rumor: nobody answered in time")]
 
 
 def test_a_short_pause_delays_an_answer_and_loses_nothing() -> None:
-    text = f"cluster 2 {SILENT} timeout=2s\nnetwork latency=100ms\nat 1s n1 put a 1\nat 1100ms pause n1\nat 2s resume n1\nend 5s"
+    text = PAUSED_CALLER.format(resumed="2s")
     assert not [event for event in events_of(text) if event.kind == "failed"]
 
 
@@ -465,13 +492,16 @@ def test_clusters_that_swap_addresses_refuse_each_other() -> None:
     refused = [event for event in events_of(text) if event.kind == "refused"]
     assert refused
     assert all("sender.cluster" in event.what for event in refused)
+    engine = made.hosts["n2"].engine
+    assert engine is not None
+    assert not engine.membership.reachable("n1")  # a stranger's refusal is no answer
 
 
 def test_a_swapped_node_announces_its_new_address_when_it_starts_again() -> None:
     text = "cluster 3\ncluster B 1\nat 1s swap n1 B1\nat 2s crash n1 disk\nat 3s restart n1\nend 12s"
     made = ran(text, 12.0)
-    assert made.hosts["n1"].address == "B1:7946"
-    assert made.hosts["n2"].store.members()["n1"].content.peer_address == "B1:7946"
+    assert (made.hosts["n1"].address, made.hosts["B1"].address) == ("10.2.0.1:7946", "10.1.0.1:7946")
+    assert made.hosts["n2"].store.members()["n1"].content.peer_address == "10.2.0.1:7946"
     assert made.agreed()
 
 
@@ -521,7 +551,8 @@ def test_the_history_tells_what_each_writer_had_seen() -> None:
         5.0,
     )
     first, second, other, third, add, again, removal = made.history.writes
-    assert first.seen == second.seen == set()
+    assert not first.seen
+    assert not second.seen
     assert set(third.seen) == {*first.dots, *second.dots}
     assert other.dots[0] not in third.seen
     assert third.dots[0] not in first.seen
@@ -531,6 +562,18 @@ def test_the_history_tells_what_each_writer_had_seen() -> None:
     assert "seen" not in repr(first)
     assert list(made.history.about(("register", "a"))) == [first, second, third]
     assert first.origin == Origin("n1", int(EPOCH * 1000))
+
+
+def test_what_a_writer_had_seen_may_have_holes() -> None:
+    made = ran(
+        f"cluster 2 {SILENT}\nat 0s cut n1 | n2\nat 1s n1 put a 1\nat 2s heal\nat 3s n1 put a 2\nat 4s n2 put a 3",
+        5.0,
+    )
+    first, second, third = made.history.writes
+    assert first.dots[0] not in third.seen
+    assert list(third.seen) == list(second.dots)
+    assert repr(third.seen) == f"{{{second.dots[0]}}}"
+    assert Dot(Origin("n9", 1), 1) not in third.seen
 
 
 def test_what_was_refused_is_in_the_history_with_its_reason() -> None:
@@ -576,9 +619,8 @@ def test_agreement_is_of_each_cluster_by_itself() -> None:
 
 
 def test_a_check_reports_what_the_checkers_find() -> None:
-    made = ran("cluster 2\nat 1s n1 put a 1\nat 3s check", 2.0)
-    store = made.hosts["n2"].store
-    store.coverage.add(Origin("n1", int(EPOCH * 1000)), 3)  # covers what was never written
+    made = ran("cluster 2\nat 0s cut n1 | n2\nat 1s n1 put a 1\nat 3s check", 2.0)
+    made.hosts["n2"].store.coverage.add(Origin("n1", int(EPOCH * 1000)), 2)  # of a record that never came
     made.run_until(3.0)
     assert made.failures
     assert all(failure.endswith("(at 3.000 s)") for failure in made.failures)

@@ -37,6 +37,7 @@ from gossip_grpc.core.messages import (
     PushReply,
     PushRequest,
     Round,
+    StepDown,
 )
 from gossip_grpc.core.records import SYSTEM_KINDS, Accusation, Kind, Member, Origin, Record, Value
 from gossip_grpc.core.rumor import Rumors
@@ -553,11 +554,20 @@ class Engine:
         if self.detector.heard(sender, now, heartbeat=True):
             self._withdraw(sender.node_id, now)
         self._compare_with(sender, request.digest_hash, now)
-        return HeartbeatReply(self.digest_hash())
+        return HeartbeatReply(self.digest_hash(), self.membership.newer(sender))
 
     def on_heartbeat_reply(self, call: Call, sender: Origin, address: str, reply: HeartbeatReply, now: float) -> None:
         """The outcome of a heartbeat."""
         self._answer(call, sender, address, now)
+        if reply.newer > self.store.origin.generation and not self.leaving:
+            self.leaving = True
+            self._effects.append(
+                StepDown(
+                    f"a newer node runs as {self.store.origin.node_id} (generation {reply.newer}, this one has "
+                    f"{self.store.origin.generation}); this one stops: give each node its own --node-id"
+                )
+            )
+            return
         self._compare_with(sender, reply.digest_hash, now)
 
     def on_probe(self, sender: Origin, address: str, request: ProbeRequest) -> Call | ProbeReply:

@@ -409,6 +409,16 @@ class Membership:
         if standing is not None:
             changes.append(Change(name, standing.status, None, False, "it was forgotten"))
 
+    def newer(self, origin: Origin) -> int:
+        """The generation of the newest life of a node that is known, if it is newer than this one; else 0."""
+        known = []
+        if (record := self._store.members().get(origin.node_id)) is not None:
+            known.append(record.origin.generation)
+        if (contact := self._contacts.get(origin.node_id)) is not None:
+            known.append(contact.origin.generation)
+        newest = max(known, default=0)
+        return newest if newest > origin.generation else 0
+
     def incarnation(self) -> int:
         """The number of this node's next member record."""
         record = self._store.members().get(self.node_id)

@@ -63,9 +63,15 @@ class HeartbeatRequest:
 
 @dataclass(slots=True)
 class HeartbeatReply:
-    """What the monitor knows."""
+    """What the monitor knows.
+
+    Attributes:
+        digest_hash: of its digest.
+        newer: the generation of a newer life of the sender that it knows; 0 if the sender's is the newest.
+    """
 
     digest_hash: int
+    newer: int = 0
 
 
 @dataclass(slots=True)

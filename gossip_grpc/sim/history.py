@@ -112,10 +112,8 @@ class Seen(Set[Dot]):
         self._history = history
 
     def __contains__(self, dot: object) -> bool:
-        if not isinstance(dot, Dot):
-            return False
-        number = self._history.number(dot, self._write.keys)
-        return number is not None and number < self._write.number and self._write.knew(dot)
+        # No number to compare: nobody covers what is written later.
+        return isinstance(dot, Dot) and self._history.wrote(dot, self._write.keys) and self._write.knew(dot)
 
     def __iter__(self) -> Iterator[Dot]:
         for write in self._history.about(*self._write.keys):
@@ -191,7 +189,7 @@ class History:
         self.preloaded: dict[str, int] = {}
         self._about: defaultdict[SlotKey, list[Write]] = defaultdict(list)
         self._writers: defaultdict[SlotKey, dict[Origin, None]] = defaultdict(dict)
-        self._numbers: defaultdict[SlotKey, dict[Dot, int]] = defaultdict(dict)
+        self._dots: defaultdict[SlotKey, set[Dot]] = defaultdict(set)
 
     def about(self, *keys: SlotKey) -> Iterator[Write]:
         """The acknowledged writes about any of these, in order; each once."""
@@ -202,13 +200,9 @@ class History:
         """All that acknowledged writes are about, in order of the first."""
         return list(self._about)
 
-    def number(self, dot: Dot, keys: Iterable[SlotKey]) -> int | None:
-        """The number of the write about any of these that has the dot; None if there is none."""
-        for key in keys:
-            number = self._numbers.get(key, {}).get(dot)
-            if number is not None:
-                return number
-        return None
+    def wrote(self, dot: Dot, keys: Iterable[SlotKey]) -> bool:
+        """Whether an acknowledged write about any of these has the dot."""
+        return any(dot in self._dots.get(key, ()) for key in keys)
 
     def open(
         self,
@@ -247,4 +241,4 @@ class History:
             self._about[key].append(write)
             for record in records:
                 self._writers[key][record.origin] = None
-                self._numbers[key][record.dot] = write.number
+                self._dots[key].add(record.dot)

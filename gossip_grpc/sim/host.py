@@ -22,6 +22,16 @@ EPOCH = 1_700_000_000.0
 NEVER = float("inf")
 
 
+def address_of(cluster: int, number: int) -> str:
+    """Where a node is reached: as long as addresses are, for they are in every message.
+
+    Args:
+        cluster: its place among the clusters, from 0.
+        number: of the node, from 1.
+    """
+    return f"10.{cluster + 1}.{number // 256}.{number % 256}:7946"
+
+
 class Host:
     """One node.
 
@@ -77,11 +87,11 @@ class Host:
         "waiting",
     )
 
-    def __init__(self, name: str, number: int, spec: ClusterSpec, seeds: list[str], seed: int) -> None:
+    def __init__(self, name: str, number: int, spec: ClusterSpec, address: str, seeds: list[str], seed: int) -> None:
         self.name = name
         self.number = number
         self.spec = spec
-        self.address = f"{name}:7946"
+        self.address = address
         self.store = Store(Origin(name, 0))
         self.peering: MemoPeering
         self.life: Life

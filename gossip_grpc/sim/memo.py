@@ -72,8 +72,8 @@ class MemoPeering(Peering):
     def answer_push(self, raw: bytes, now: float) -> bytes:
         """Answer a push, bytes for bytes; see `Peering.push`."""
         size = len(raw)
-        length = raw[1] + 2 if size > 2 else 0
-        if size > MEMO_BYTES or raw[0] != _SENDER or length > _SHORT or length > size:
+        length = raw[1] + 2 if size > 2 else _SHORT + 1
+        if size > MEMO_BYTES or length > min(_SHORT, size) or raw[0] != _SENDER:
             return self.push(peer_pb2.PushRequest.FromString(raw), now).SerializeToString()
         head, body = raw[:length], raw[length:]
         memo = self._memo

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from math import nextafter
 from typing import Any, ClassVar
 
 from google.protobuf.message import DecodeError
@@ -28,7 +29,7 @@ from gossip_grpc.gen.gossip.v1 import peer_pb2
 from gossip_grpc.peering import FETCH_TIMEOUT, FOREIGN, Exchange, Fetch, Probe
 from gossip_grpc.sim.events import EventQueue
 from gossip_grpc.sim.history import ACKNOWLEDGED, DOWN, PAUSED, History, Write
-from gossip_grpc.sim.host import NEVER, Host
+from gossip_grpc.sim.host import NEVER, Host, address_of
 from gossip_grpc.sim.links import Network
 from gossip_grpc.sim.memo import Memo
 from gossip_grpc.sim.schedule import ANY, CLIENT_VERBS, Action, ClusterSpec, Repeat, Schedule, Start, format_action
@@ -104,11 +105,12 @@ class World:
         self.notices: list[tuple[float, str, Notice]] = []
         self.failures: list[str] = []
         self.largest_message = 0
-        self.after_input: list[Callable[[Host], None]] = []
-        self.after_change: list[Callable[[Host, Change], None]] = []
+        self.after_input: list[Callable[[Host], object]] = []
+        self.after_change: list[Callable[[Host, Change], object]] = []
         self.checker: Callable[[World], list[str]] | None = None
         self._memo = Memo()
         self._specs = {spec.name: spec for spec in schedule.clusters}
+        self._places = {name: place for place, name in enumerate(self._specs)}
         self._clusters: dict[str, list[Host]] = {spec.name: [] for spec in schedule.clusters}
         self._at_address: dict[str, Host] = {}
         self._ended = [0, 0, 0]  # rounds of lives that have ended: begun, agreed, failed
@@ -118,7 +120,7 @@ class World:
             self.events.at(action.time, self.apply, action)
         for repeat in schedule.repeats:
             self.events.at(repeat.action.time, self._repeat, repeat, 1)
-        self.events.at(1.0, self._sample)
+        self._sample_at(1)
 
     @property
     def now(self) -> float:
@@ -155,11 +157,7 @@ class World:
     # The beginning
 
     def _build(self, spec: ClusterSpec) -> None:
-        seeds = [f"{spec.name}{number}:7946" for number in range(1, min(spec.nodes, SEEDS) + 1)]
-        hosts = [
-            self._add(Host(f"{spec.name}{number}", number, spec, seeds, self.seed))
-            for number in range(1, spec.nodes + 1)
-        ]
+        hosts = [self._add(spec, number, self._seeds(spec)) for number in range(1, spec.nodes + 1)]
         formed = spec.start is Start.FORMED
         stores = self._formed(spec, hosts) if formed else None
         for index, host in enumerate(hosts):
@@ -184,7 +182,12 @@ class World:
             store.learn_context(context)
         return stores
 
-    def _add(self, host: Host) -> Host:
+    def _seeds(self, spec: ClusterSpec) -> list[str]:
+        return [address_of(self._places[spec.name], number) for number in range(1, min(spec.nodes, SEEDS) + 1)]
+
+    def _add(self, spec: ClusterSpec, number: int, seeds: list[str]) -> Host:
+        address = address_of(self._places[spec.name], number)
+        host = Host(f"{spec.name}{number}", number, spec, address, seeds, self.seed)
         self.hosts[host.name] = host
         self._clusters[host.cluster].append(host)
         self._at_address[host.address] = host
@@ -722,7 +725,6 @@ class World:
             return
         host.drift(action.args[0], self.now)
         if host.engine is not None:
-            host.timer = NEVER  # it was set by the old rate
             self._pump(host, host.engine)
 
     def _join(self, action: Action) -> None:
@@ -732,9 +734,7 @@ class World:
         if spec is None or name in self.hosts:
             return
         given = [self.hosts[seed].address for seed in action.args if seed in self.hosts]
-        seeds = given or [f"{cluster}{number}:7946" for number in range(1, min(spec.nodes, SEEDS) + 1)]
-        host = Host(name, int(name.removeprefix(cluster)), spec, seeds, self.seed)
-        self._start(self._add(host))
+        self._start(self._add(spec, int(name.removeprefix(cluster)), given or self._seeds(spec)))
 
     def _leave(self, action: Action) -> None:
         host = self._host(action.nodes[0])
@@ -819,7 +819,11 @@ class World:
             " ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") for names in sizes[:4]
         )
 
-    def _sample(self) -> None:
+    def _sample_at(self, second: int) -> None:
+        # Just before what happens at the full second: a write of that moment is not one that nobody has yet.
+        self.events.at(nextafter(second, 0.0), self._sample, second)
+
+    def _sample(self, second: int) -> None:
         counters = [host.engine.counters for host in self.hosts.values() if host.engine is not None]
         begun, agreed, failed = self._ended
         totals = (
@@ -827,8 +831,8 @@ class World:
             agreed + sum(count.rounds_agreed for count in counters),
             failed + sum(count.rounds_failed for count in counters),
         )
-        self.stats.sample(self.now, self.hosts.values(), totals)
-        self.events.at(self.now + 1.0, self._sample)
+        self.stats.sample(float(second), self.hosts.values(), totals)
+        self._sample_at(second + 1)
 
     # What `apply` does, by verb.
     _actions: ClassVar[dict[str, Callable[[World, Action], None]]] = {

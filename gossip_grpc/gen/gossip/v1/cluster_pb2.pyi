@@ -147,6 +147,8 @@ class GossipCounters(google.protobuf.message.Message):
     BACKSTOP_HEALS_FIELD_NUMBER: builtins.int
     REFUSED_FIELD_NUMBER: builtins.int
     PURGED_FIELD_NUMBER: builtins.int
+    HEARTBEATS_SENT_FIELD_NUMBER: builtins.int
+    HEARTBEATS_RECEIVED_FIELD_NUMBER: builtins.int
     rounds: builtins.int
     """Anti-entropy rounds begun."""
     rounds_agreed: builtins.int
@@ -177,6 +179,10 @@ class GossipCounters(google.protobuf.message.Message):
     """Messages from peers refused: foreign cluster, other protocol version, or malformed."""
     purged: builtins.int
     """Tombstones purged after their retention."""
+    heartbeats_sent: builtins.int
+    """Heartbeats sent to monitors."""
+    heartbeats_received: builtins.int
+    """Heartbeats received from members that take this node for a monitor."""
     def __init__(
         self,
         *,
@@ -195,8 +201,10 @@ class GossipCounters(google.protobuf.message.Message):
         backstop_heals: builtins.int = ...,
         refused: builtins.int = ...,
         purged: builtins.int = ...,
+        heartbeats_sent: builtins.int = ...,
+        heartbeats_received: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backstop_heals", b"backstop_heals", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "full_syncs", b"full_syncs", "pulls_received", b"pulls_received", "pulls_sent", b"pulls_sent", "purged", b"purged", "pushes_received", b"pushes_received", "pushes_sent", b"pushes_sent", "records_ignored", b"records_ignored", "records_merged", b"records_merged", "refused", b"refused", "rounds", b"rounds", "rounds_agreed", b"rounds_agreed", "rounds_failed", b"rounds_failed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backstop_heals", b"backstop_heals", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "full_syncs", b"full_syncs", "heartbeats_received", b"heartbeats_received", "heartbeats_sent", b"heartbeats_sent", "pulls_received", b"pulls_received", "pulls_sent", b"pulls_sent", "purged", b"purged", "pushes_received", b"pushes_received", "pushes_sent", b"pushes_sent", "records_ignored", b"records_ignored", "records_merged", b"records_merged", "refused", b"refused", "rounds", b"rounds", "rounds_agreed", b"rounds_agreed", "rounds_failed", b"rounds_failed"]) -> None: ...
 
 global___GossipCounters = GossipCounters
 

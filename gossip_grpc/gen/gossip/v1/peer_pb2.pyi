@@ -722,8 +722,13 @@ class HeartbeatResponse(google.protobuf.message.Message):
 
     SENDER_FIELD_NUMBER: builtins.int
     DIGEST_HASH_FIELD_NUMBER: builtins.int
+    NEWER_GENERATION_FIELD_NUMBER: builtins.int
     digest_hash: builtins.int
     """Hash of the monitor's digest."""
+    newer_generation: builtins.int
+    """The generation of a newer life of the sender that the answering node knows, 0 for none: then the sender's own is
+    superseded, and it must stop.
+    """
     @property
     def sender(self) -> global___Sender:
         """Who answers."""
@@ -733,9 +738,10 @@ class HeartbeatResponse(google.protobuf.message.Message):
         *,
         sender: global___Sender | None = ...,
         digest_hash: builtins.int = ...,
+        newer_generation: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["sender", b"sender"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["digest_hash", b"digest_hash", "sender", b"sender"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digest_hash", b"digest_hash", "newer_generation", b"newer_generation", "sender", b"sender"]) -> None: ...
 
 global___HeartbeatResponse = HeartbeatResponse
 
