@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from gossip_grpc import wire
+from gossip_grpc.core.detector import DetectorSettings
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
 from gossip_grpc.core.records import Member, Origin
@@ -17,6 +18,9 @@ from gossip_grpc.errors import ProtocolError
 from gossip_grpc.gen.gossip.v1 import peer_pb2
 
 CHUNK = 4096
+
+SILENT = DetectorSettings(heartbeat_interval=1e9)
+"""No heartbeats: what is tested here is how records spread. Failure detection has tests of its own."""
 
 
 class VirtualCluster:
@@ -53,7 +57,7 @@ class VirtualCluster:
         zone: str = "",
     ) -> Engine:
         """Start a node; its seeds are names of nodes."""
-        settings = replace(settings or Settings(), has_seeds=bool(seeds))
+        settings = replace(settings or Settings(), has_seeds=bool(seeds), detector=SILENT)
         rng = random.Random(self.rng.random())
         member = Member(0, f"{name}:1", zone=zone)
         engine = Engine(Origin(name, generation), member, settings, rng, self.now)
@@ -115,7 +119,7 @@ class VirtualCluster:
         for effect in engine.effects():
             if isinstance(effect, Notice):
                 self.notices.append((name, effect))
-            else:
+            elif isinstance(effect, Call):
                 self._send(name, engine, effect)
         deadline = engine.deadline()
         if self._ticks.get(name) != deadline:
