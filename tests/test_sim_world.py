@@ -441,6 +441,46 @@ def test_actions_that_make_no_sense_do_nothing() -> None:
     assert [host.name for host in made.live()] == ["n1"]
 
 
+HINDERED = """\
+cluster 4 interval=100ms timeout=400ms chunk=256B syncs=1 preload=60
+network latency=20ms..80ms loss=5% duplicate=5%
+every 30ms from 0s to 12s any put key{i} "a value that takes some room {i}"
+at 1s slow n1 15ms
+at 1s slow n2 15ms
+at 2s pause n3
+at 3s resume n3
+at 3s pause n1
+at 4s crash n1
+at 4500ms restart n1
+at 5s crash n2 disk
+at 5100ms pause n4
+at 6s restart n2
+at 6s resume n4
+at 7s slow n4 30ms
+at 7s join n5
+at 8s pause n1
+at 8500ms crash n4
+at 9s resume n1
+at 9s restart n4
+at 9s leave n3
+at 12s slow n1 0s
+at 12s slow n2 0s
+at 12s slow n4 0s
+at 13s agree 25s
+end 40s
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calls_end_whatever_hinders_either_side(seed: int) -> None:
+    made = world(HINDERED, seed)
+    assert made.run() == []
+    made.network.heal()
+    for host in made.live():
+        assert host.engine is not None
+        assert host.engine.counters.rounds > 50
+
+
 # Clocks
 
 
@@ -556,6 +596,7 @@ def test_the_history_tells_what_each_writer_had_seen() -> None:
     assert set(third.seen) == {*first.dots, *second.dots}
     assert other.dots[0] not in third.seen
     assert third.dots[0] not in first.seen
+    assert Dot(Origin("n1", int(EPOCH * 1000)), 1) not in third.seen  # covered, and about something else
     assert (add.keys, len(add.dots)) == ((("set", "s", "x"), ("set", "s", "y")), 2)
     assert not again.seen
     assert set(removal.seen) == {*add.dots, *again.dots}

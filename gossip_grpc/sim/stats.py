@@ -88,15 +88,17 @@ class Stats:
         requests: messages and bytes of requests, by kind (see `KINDS`).
         answers: messages and bytes of answers, by kind.
         lost: messages that never arrived.
+        largest: bytes of the largest message.
         spreads: the writes, in order.
         samples: one for each virtual second.
     """
 
-    __slots__ = ("_before", "_open", "_sent", "answers", "lost", "requests", "samples", "spreads")
+    __slots__ = ("_before", "_open", "_sent", "answers", "largest", "lost", "requests", "samples", "spreads")
 
     def __init__(self) -> None:
         self.requests = [[0, 0] for _ in KINDS]
         self.answers = [[0, 0] for _ in KINDS]
+        self.largest = 0
         self.lost = 0
         self.spreads: list[Spread] = []
         self.samples: list[Sample] = []
