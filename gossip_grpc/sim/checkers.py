@@ -33,7 +33,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Set
 from typing import Any
 
-from gossip_grpc.core.records import USER_KINDS, Dot, Kind, Origin, Record, Value, fingerprint
+from gossip_grpc.core.records import SYSTEM_KINDS, USER_KINDS, Dot, Kind, Origin, Record, Value, fingerprint
 from gossip_grpc.core.store import Store
 from gossip_grpc.sim.history import Write
 from gossip_grpc.sim.host import Host
@@ -126,7 +126,7 @@ def invention(_world: World, truth: Truth) -> Iterator[str]:
     for host in truth.hosts:
         for record in host.store.records():
             slot: Any = record.slot
-            if record.kind is Kind.MEMBER or (record.kind is Kind.REGISTER and slot.startswith(PRELOAD)):
+            if record.kind in SYSTEM_KINDS or (record.kind is Kind.REGISTER and slot.startswith(PRELOAD)):
                 continue
             known = written.get(record.dot)
             if known is None or order(known) != order(record) or known.content != record.content:

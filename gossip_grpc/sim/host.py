@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gossip_grpc import __version__
+from gossip_grpc.core.detector import DetectorSettings
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.limits import Limits
 from gossip_grpc.core.records import Dot, Member, Origin
@@ -177,6 +178,7 @@ class Host:
             bootstrap_window=spec.bootstrap,
             tombstone_retention=spec.retention,
             has_seeds=not ready and any(seed != self.address for seed in seeds),
+            detector=DetectorSettings(heartbeat_interval=spec.heartbeat),
             limits=Limits(chunk_bytes=spec.chunk, max_inbound_syncs=spec.syncs),
         )
         self.lives += 1
@@ -184,6 +186,7 @@ class Host:
         clock = self.clock(now)
         engine = Engine(origin, self.member(), settings, rng, clock, store)
         engine.set_seeds(seeds, clock)
+        engine.wall_offset = self.wall(now) - clock
         self.engine = engine
         self.store = engine.store
         self.peering = MemoPeering(engine, memo, cluster=spec.name, address=self.address)

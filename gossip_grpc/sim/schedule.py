@@ -58,6 +58,7 @@ class ClusterSpec:
         selector: which peers are chosen.
         fanout: how many peers a rumor goes to.
         interval: seconds between rounds.
+        heartbeat: seconds between heartbeats, `heartbeat_interval`; an hour is as good as none.
         gather: seconds for which rumors are gathered, `rumor_interval`.
         retention: seconds for which tombstones are kept.
         bootstrap: seconds that a node waits for a seed until it takes writes, `bootstrap_window`.
@@ -75,6 +76,7 @@ class ClusterSpec:
     selector: SelectorKind = SelectorKind.RANDOM
     fanout: int = 3
     interval: float = 1.0
+    heartbeat: float = 0.5
     gather: float = 0.005
     retention: float = 86_400.0
     bootstrap: float = 10.0
@@ -301,6 +303,7 @@ _CLUSTER_OPTIONS = {
     "selector": _Option(_choice(SelectorKind), str),
     "fanout": _Option(_number(0, 1000), str),
     "interval": _Option(lambda word: _duration(word, 0.01), _format_duration),
+    "heartbeat": _Option(lambda word: _duration(word, 0.01), _format_duration),
     "gather": _Option(_duration, _format_duration),
     "retention": _Option(lambda word: _duration(word, 1.0), _format_duration),
     "bootstrap": _Option(_duration, _format_duration),

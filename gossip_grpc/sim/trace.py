@@ -162,6 +162,9 @@ def describe_record(record: Record) -> str:
         return f"{slot}={_short(content)}" if content is not None else f"{slot} deleted"
     if record.kind is Kind.MEMBER:
         return f"member {slot}{' left' if content.left else ''}"
+    if record.kind is Kind.ACCUSATION:
+        verb = "is to be forgotten" if content.forget else "is heard again" if content.withdrawn else "accused"
+        return f"{slot[0]} {verb} by {slot[1]}"
     key = slot[0]
     if record.kind is Kind.SET_ELEMENT:
         return f"{key}{'-' if content[1] else '+'}{_short(slot[1])}"
