@@ -68,9 +68,12 @@ class _Author:
             f"chunk={rng.choice([32, 64, 200, 4096])}",
             f"zones={rng.choice([1, 1, 2])}",
         ]
+        latency = rng.choice(["1ms", "1ms..5ms", "1ms..200ms", "20ms..50ms", "100ms..900ms"])
+        if latency == "100ms..900ms" or rng.random() < 0.7:
+            # Failure detection is not for such networks as it is set here, and heartbeats take time to simulate.
+            settings.append("heartbeat=1h")
         if rng.random() < 0.3:
             settings.append("start=cold")
-        latency = rng.choice(["1ms", "1ms..5ms", "1ms..200ms", "20ms..50ms", "100ms..900ms"])
         troubles = [("loss", [5, 20, 40]), ("duplicate", [5, 30]), ("reorder", [5, 30])]
         trouble = [f"{name}={rng.choice(shares)}%" for name, shares in troubles if rng.random() < 0.3]
         if trouble:  # of all links, until somebody mends them
