@@ -72,9 +72,11 @@ class Detector:
         self.settings = settings
         self.watches: dict[str, Watch] = {}
         self._margin = _crossing(settings.phi_threshold)
+        self._deadline: float | None = None  # asked for after every input, and changed by few
 
     def assign(self, monitored: Mapping[str, Origin], now: float) -> None:
         """Watch these members, each in this life, and no others."""
+        self._deadline = None
         for name in [name for name in self.watches if name not in monitored]:
             del self.watches[name]
         for name, origin in monitored.items():
@@ -87,6 +89,7 @@ class Detector:
         watch = self.watches.get(origin.node_id)
         if watch is None or watch.origin != origin:
             return False
+        self._deadline = None
         phase, watch.phase = watch.phase, Phase.LISTENING
         watch.heard = now
         if heartbeat:
@@ -107,10 +110,15 @@ class Detector:
 
     def deadline(self) -> float:
         """When the phi of a member that nothing is done about yet crosses the threshold, at the earliest."""
-        return min((self._crosses(watch) for watch in self.watches.values()), default=float("inf"))
+        if self._deadline is None:
+            self._deadline = min((self._crosses(watch) for watch in self.watches.values()), default=float("inf"))
+        return self._deadline
 
     def due(self, now: float) -> list[str]:
         """Members to be pinged now: their phi has crossed the threshold. Their phase is `PINGING` from now on."""
+        if now < self.deadline():
+            return []
+        self._deadline = None
         names = [name for name, watch in self.watches.items() if self._crosses(watch) <= now]
         for name in names:
             self.watches[name].phase = Phase.PINGING
@@ -118,6 +126,7 @@ class Detector:
 
     def awake(self, now: float) -> None:
         """This process itself stood still: what was heard before says nothing about the time since."""
+        self._deadline = None
         for watch in self.watches.values():
             watch.heard = now
             watch.beat = None

@@ -331,6 +331,8 @@ class Membership:
 
     def deadline(self) -> float:
         """When a status changes by time alone: where a member's only monitor accuses it."""
+        if not self._accused:
+            return float("inf")
         waiting = (self._standings[name].suspected for name in self._accused)
         return min(
             (
