@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import textwrap
 
-from gossip_grpc.config import OTHER_VARIABLES, PREFIX, SETTINGS, defaults
+from gossip_grpc.config import OTHER_VARIABLES, PREFIX, PROFILES, SETTINGS, defaults
 
 _HEAD = """\
 # Configuration
@@ -20,7 +20,8 @@ A value comes from the first of these that has it:
 1. a flag of `gossip-grpc node`; the settings below that have one name it
 2. the environment: `GOSSIP_` and the name in capitals. An empty variable counts as not set
 3. a TOML file, named by `--config` or `GOSSIP_CONFIG`: the names as keys at the top level
-4. the default
+4. the `profile`, if it sets it: the sections below name the values
+5. the default
 
 Everything that is wrong is reported at once, a line for each value: where it came from, what was given, what is
 allowed and what to do. A value that another one overrides is checked too. Names that are not listed here are refused,
@@ -63,6 +64,7 @@ def markdown() -> str:
             f"\n## {name}\n\n{fill(setting.help)}\n\n",
             fill(f"- {flag}environment `{PREFIX}{name.upper()}`") + "\n",
             fill(f"- default: {default}") + "\n",
+            _profiles(name, unit),
             fill(f"- allowed: {setting.rule.allowed}") + "\n",
             f"\n{fill(setting.trade_off)}\n",
         ]
@@ -73,6 +75,12 @@ def fill(text: str) -> str:
     """The text in lines of at most 120 characters; what follows the first line of a list item is indented."""
     indent = "  " if text.startswith("- ") else ""
     return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _profiles(name: str, unit: str) -> str:
+    """The line for what the profiles make of a setting, if they do."""
+    found = [f"{profile} `{_plain(values[name])}`" for profile, values in PROFILES.items() if name in values]
+    return fill(f"- by `profile`: {', '.join(found)} {unit}") + "\n" if found else ""
 
 
 def _plain(value: object) -> str:

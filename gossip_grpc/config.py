@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from gossip_grpc import addresses, toml_file
+from gossip_grpc.core.detector import DetectorSettings
 from gossip_grpc.core.limits import Limits, is_name
 from gossip_grpc.core.selection import SelectorKind
 from gossip_grpc.core.sync import Strategy
@@ -23,6 +24,7 @@ from gossip_grpc.errors import ConfigError
 from gossip_grpc.settings import AddressList, AddressText, Choice, Number, Rule, Setting, Tags, Text, shown
 
 LogFormat = Literal["auto", "json", "console"]
+Profile = Literal["lan", "wan", "local"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "GOSSIP_"
@@ -47,7 +49,45 @@ def _setting(value: Any, **known: Any) -> Any:
     return dataclasses.field(default=value, metadata=metadata)
 
 
+PROFILES: dict[str, dict[str, float]] = {
+    "lan": {
+        "gossip_interval": 1.0,
+        "exchange_timeout": 5.0,
+        "heartbeat_interval": 0.5,
+        "acceptable_pause": 1.5,
+        "probe_timeout": 0.3,
+        "suspicion_timeout": 3.0,
+    },
+    "wan": {
+        "gossip_interval": 2.0,
+        "exchange_timeout": 10.0,
+        "heartbeat_interval": 1.0,
+        "acceptable_pause": 5.0,
+        "probe_timeout": 1.5,
+        "suspicion_timeout": 10.0,
+    },
+    "local": {
+        "gossip_interval": 0.5,
+        "exchange_timeout": 5.0,
+        "heartbeat_interval": 0.2,
+        "acceptable_pause": 0.5,
+        "probe_timeout": 0.1,
+        "suspicion_timeout": 1.0,
+    },
+}
+"""Profile -> the settings that it sets, where they are not given themselves. All set the same ones."""
+
+
+class _ByProfile(float):
+    """The default of a setting that profiles set, by its type told apart from the same number given on purpose."""
+
+
+def _by_profile(name: str) -> Any:
+    return _ByProfile(PROFILES["lan"][name])
+
+
 _LIMITS = Limits()
+_DETECTOR = DetectorSettings()
 # The ranges of the limits keep a full chunk, one more record of the largest key and value, and the digests of a large
 # cluster below the 4 MiB that gRPC accepts in one message.
 _NAME = "1 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-'"
@@ -178,8 +218,18 @@ class Config:
         "each write is sent many times to nodes that have it.",
         flag="--fanout",
     )
+    profile: Profile = _setting(  # noqa: RUF009 - it makes the field
+        "lan",
+        rule=Choice(words=tuple(PROFILES)),
+        help="Sets the intervals and timeouts together, for the network that the nodes are on: lan within a data "
+        "centre, wan across the internet, local on one machine. A setting that is given itself goes before its "
+        "profile.",
+        trade_off="local on a network, or lan across the internet: delays that are usual there are taken for failures. "
+        "wan within a data centre: a node that is down is found out about three times as late.",
+        flag="--profile",
+    )
     gossip_interval: float = _setting(
-        1.0,
+        _by_profile("gossip_interval"),
         rule=_seconds(0.01, 3600),
         help="Time between two rounds of anti-entropy that the node starts.",
         trade_off="Too low: processor and network are busy with comparing equal states. Too high: what rumors have "
@@ -194,7 +244,7 @@ class Config:
         "later at each hop.",
     )
     exchange_timeout: float = _setting(
-        5.0,
+        _by_profile("exchange_timeout"),
         rule=_seconds(0.01, 300),
         help="Deadline of one call to a peer.",
         trade_off="Too low: large deltas break off and slow peers seem unreachable. Too high: a peer that hangs "
@@ -219,6 +269,76 @@ class Config:
         rule=_seconds(0.01, 3600),
         help="How often the names of seeds are resolved again.",
         trade_off="Too low: needless work for the name server. Too high: a seed that has moved is found late.",
+    )
+    heartbeat_interval: float = _setting(
+        _by_profile("heartbeat_interval"),
+        rule=_seconds(0.01, 60),
+        help="How often the node sends a heartbeat to each of its monitors, 3 at most whatever the cluster's size.",
+        trade_off="A node sends 3 / heartbeat_interval messages a second, and its phi crosses the threshold after mean "
+        "+ acceptable_pause + margin * deviation seconds without one, where the mean of the gaps is about "
+        "heartbeat_interval. Too low: processor and network are busy with heartbeats. Too high: a crash is found out "
+        "that much later. Give all nodes the same: a monitor expects of others what it does itself until it has "
+        "learned their gaps.",
+    )
+    phi_threshold: float = _setting(
+        _DETECTOR.phi_threshold,
+        rule=Number(kind=float, low=0.5, high=100),
+        help="From which phi on a monitor doubts that a member is alive, and asks it and others. phi = -log10(Q(z)), "
+        "where z = (time since its last sign of life - mean - acceptable_pause) / deviation, and Q is the tail of the "
+        "normal distribution: at phi 1 one doubt in ten is unfounded, at 8 one in 10^8, as far as gaps are normal.",
+        trade_off="The threshold stands for a margin of so many deviations: 8 for 5.6, 4 for 3.7, 12 for 7.0. Too low: "
+        "heartbeats that are merely late lead to probes, which cost messages. Too high: a crash is found out later, by "
+        "a fraction of a second.",
+    )
+    acceptable_pause: float = _setting(
+        _by_profile("acceptable_pause"),
+        rule=_seconds(0.05, 600),
+        help="For how long a member may be silent beyond the usual gap, such as in a collection of garbage or on a "
+        "busy machine, without any doubt. It is added to the mean that phi is computed with; and a node whose own "
+        "timer is late by more than that takes its own silence for the cause.",
+        trade_off="Too low: members that pause are doubted, and if they do not answer probes either, accused. Too "
+        "high: every crash is found out that much later.",
+    )
+    min_deviation: float = _setting(
+        _DETECTOR.min_deviation,
+        rule=_seconds(0.001, 60),
+        help="The least standard deviation of the gaps between heartbeats that phi is computed with.",
+        trade_off="The deviation counts 5.6 times at the default threshold. Too low: on a quiet network the measured "
+        "one is so small that the first delay crosses the threshold. Too high: a crash is found out later, by 5.6 "
+        "times as much.",
+    )
+    probe_timeout: float = _setting(
+        _by_profile("probe_timeout"),
+        rule=_seconds(0.01, 60),
+        help="How long a monitor in doubt waits for the member to answer a probe; for the others that it asks then to "
+        "probe it too, twice as long.",
+        trade_off="From doubt to accusation it takes up to 3 * probe_timeout; give it several round trips. Too "
+        "low: members that can be reached, but are far away or busy, are accused. Too high: a crash is found out later, "
+        "by three times as much.",
+    )
+    indirect_probes: int = _setting(
+        _DETECTOR.indirect_probes,
+        rule=Number(kind=int, low=0, high=100),
+        help="How many others a monitor asks to probe a member that does not answer it; 0 for none.",
+        trade_off="If a round trip fails with probability p, all probes fail with p * (1 - (1 - p)^2)^indirect_probes. "
+        "Too low: a monitor that cannot reach a member itself accuses it, though others can. Too high: when many nodes "
+        "fail at once, each costs that many calls more.",
+    )
+    suspicion_timeout: float = _setting(
+        _by_profile("suspicion_timeout"),
+        rule=_seconds(0, 3600),
+        help="How long a member is suspect until it is dead if it has one monitor only, as in a cluster of two. With "
+        "more, it is dead as soon as more than half of them accuse it.",
+        trade_off="Too low: in a cluster of two an accused member has no time to refute. Too high: there a crash is "
+        "found out that much later.",
+    )
+    reap_after: float = _setting(
+        _DETECTOR.reap_after,
+        rule=_seconds(1, 315_360_000),
+        help="How long a member that is dead or has left is remembered, from the last accusation, or from when it "
+        "left. While it is, the node tries to reach it now and then.",
+        trade_off="Too low: two sides of a longer partition forget each other, and only seeds join them again. Too "
+        "high: lists of members are full of those that will not come back.",
     )
     leave_timeout: float = _setting(
         3.0,
@@ -294,8 +414,11 @@ class Config:
     def __post_init__(self) -> None:
         values: dict[str, Any] = {}
         problems = []
+        profile = PROFILES[self.profile] if self.profile in tuple(PROFILES) else {}
         for name, setting in SETTINGS.items():
             given = getattr(self, name)
+            if isinstance(given, _ByProfile):
+                given = profile.get(name, float(given))
             try:
                 values[name] = setting.rule.check(given)
             except ValueError as error:
@@ -309,6 +432,13 @@ class Config:
     def limits(self) -> Limits:
         """The limits, as the core takes them."""
         return Limits(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Limits)})
+
+    @property
+    def detector(self) -> DetectorSettings:
+        """The knobs of failure detection, as the core takes them."""
+        return DetectorSettings(
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(DetectorSettings)}
+        )
 
     def peer_address(self, port: int) -> str:
         """Where peers reach the node, HOST:PORT, once it listens for them on `port`."""
@@ -333,7 +463,7 @@ class Loaded:
 
     Attributes:
         config: the settings.
-        sources: name -> "flag --fanout", "environment GOSSIP_FANOUT", "file node.toml" or "default".
+        sources: name -> "flag --fanout", "environment GOSSIP_FANOUT", "file node.toml", "profile wan" or "default".
     """
 
     config: Config
@@ -341,7 +471,7 @@ class Loaded:
 
 
 def load(*, flags: Mapping[str, object], environ: Mapping[str, str], file: Path | str | None) -> Loaded:
-    """Gather the configuration: flags before environment before TOML file before defaults.
+    """Gather the configuration: flags before environment before TOML file before profile before defaults.
 
     Every value given is checked, whether or not another one overrides it.
 
@@ -401,7 +531,10 @@ def load(*, flags: Mapping[str, object], environ: Mapping[str, str], file: Path 
         sound = {name: value for name, value in values.items() if name not in broken}
         problems += _complete(sound, lambda name: sources[name])
     _raise(problems)
-    return Loaded(Config(**values), sources)
+    config = Config(**values)
+    set_by_profile = PROFILES[config.profile] if sources["profile"] != "default" else {}
+    by_profile = {name: f"profile {config.profile}" for name in set_by_profile if sources[name] == "default"}
+    return Loaded(config, sources | by_profile)
 
 
 def defaults() -> dict[str, Any]:

@@ -307,6 +307,7 @@ class Node:
             tombstone_retention=config.tombstone_retention,
             has_seeds=bool(config.join),
             limits=self.limits,
+            detector=config.detector,
         )
 
     def _became_ready(self) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from gossip_grpc.config import OTHER_VARIABLES, SETTINGS, Config, Loaded, defaults, load
+from gossip_grpc.config import OTHER_VARIABLES, PROFILES, SETTINGS, Config, Loaded, defaults, load
+from gossip_grpc.core.detector import DetectorSettings
+from gossip_grpc.core.engine import Settings
 from gossip_grpc.core.limits import Limits
 from gossip_grpc.core.selection import SelectorKind
 from gossip_grpc.core.sync import Strategy
@@ -109,12 +111,21 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "zone": ("eu west/räck 1", "eu west/räck 1"),
     "tags": ("role=cache, note=a=b,empty=", {"role": "cache", "note": "a=b", "empty": ""}),
     "fanout": ("0", 0),
+    "profile": ("wan", "wan"),
     "gossip_interval": ("0.25", 0.25),
     "rumor_interval": ("0", 0.0),
     "exchange_timeout": ("1e1", 10.0),
     "bootstrap_window": ("0", 0.0),
     "tombstone_retention": ("60", 60.0),
     "seed_interval": ("1", 1.0),
+    "heartbeat_interval": ("0.25", 0.25),
+    "phi_threshold": ("12", 12.0),
+    "acceptable_pause": ("2", 2.0),
+    "min_deviation": ("0.05", 0.05),
+    "probe_timeout": ("1", 1.0),
+    "indirect_probes": ("0", 0),
+    "suspicion_timeout": ("0", 0.0),
+    "reap_after": ("3600", 3600.0),
     "leave_timeout": ("4", 4.0),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
@@ -182,7 +193,7 @@ def test_only_settings_with_a_flag_can_be_given_as_one() -> None:
     flags = {name for name, setting in SETTINGS.items() if setting.flag}
     assert " ".join(sorted(flags)) == (
         "advertise advertise_client client_listen cluster fanout gossip_interval join log_format log_level node_id "
-        "peer_listen selector strategy tags zone"
+        "peer_listen profile selector strategy tags zone"
     )
     assert SETTINGS["tags"].flag == "--tag"
     for name in ("chunk_bytes", "nonsense"):
@@ -260,6 +271,15 @@ BAD_TEXT: list[tuple[str, str, str]] = [
     ("bootstrap_window", "-1", "a number from 0 to 3,600 seconds"),
     ("tombstone_retention", "0", "a number from 1 to 315,360,000 seconds"),
     ("seed_interval", "0", "a number from 0.01 to 3,600 seconds"),
+    ("profile", "LAN", "one of lan, wan, local"),
+    ("heartbeat_interval", "0", "a number from 0.01 to 60 seconds"),
+    ("phi_threshold", "0", "a number from 0.5 to 100"),
+    ("acceptable_pause", "0", "a number from 0.05 to 600 seconds"),
+    ("min_deviation", "0", "a number from 0.001 to 60 seconds"),
+    ("probe_timeout", "0", "a number from 0.01 to 60 seconds"),
+    ("indirect_probes", "1.5", "an integer from 0 to 100"),
+    ("suspicion_timeout", "-1", "a number from 0 to 3,600 seconds"),
+    ("reap_after", "0.5", "a number from 1 to 315,360,000 seconds"),
     ("leave_timeout", "4.5", "a number from 0 to 4 seconds"),
     ("log_format", "xml", "one of auto, json, console"),
     ("log_level", "INFO", "one of debug, info, warning, error"),
@@ -329,6 +349,8 @@ def test_values_in_a_file_must_have_the_right_type(tmp_path: Path, name: str, li
         ({"join": "a:1"}, "join (argument): got 'a:1' (its type is str), "),
         ({"tags": None}, "tags (argument): got None (its type is NoneType), "),
         ({"strategy": "none"}, "strategy (argument): got 'none', "),
+        ({"profile": "moon"}, "profile (argument): got 'moon', "),
+        ({"profile": []}, "profile (argument): got [] (its type is list), "),
     ],
 )
 def test_construction_checks_as_loading_does(arguments: dict[str, Any], got: str) -> None:
@@ -520,6 +542,45 @@ def test_a_node_says_where_it_is_reached(settings: dict[str, Any], peer: str, cl
 def test_limits_reach_the_core() -> None:
     assert Config().limits == Limits()
     assert Config(max_records=7, chunk_bytes=4096).limits == Limits(max_records=7, chunk_bytes=4096)
+
+
+def test_the_knobs_of_failure_detection_reach_the_core() -> None:
+    assert Config().detector == DetectorSettings()
+    assert Config(phi_threshold=5, reap_after=60).detector == DetectorSettings(phi_threshold=5.0, reap_after=60.0)
+
+
+# Profiles
+
+
+def test_the_profile_lan_is_what_the_core_does_by_default() -> None:
+    core = Settings()
+    for name, value in PROFILES["lan"].items():
+        if name != "exchange_timeout":  # the driver's, not the core's
+            assert getattr(core if hasattr(core, name) else core.detector, name) == value
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_sets_its_settings_together(profile: Any) -> None:
+    config = Config(profile=profile)
+    assert {name: getattr(config, name) for name in PROFILES["lan"]} == PROFILES[profile]
+
+
+def test_what_is_given_goes_before_its_profile_even_if_it_is_the_default() -> None:
+    default = Config().heartbeat_interval
+    config = Config(profile="wan", heartbeat_interval=default)
+    assert config.heartbeat_interval == default != PROFILES["wan"]["heartbeat_interval"]
+    assert config.acceptable_pause == PROFILES["wan"]["acceptable_pause"]
+
+
+def test_sources_tell_what_the_profile_has_set(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'profile = "wan"\nheartbeat_interval = 0.5')
+    result = loaded(environ={"GOSSIP_PROBE_TIMEOUT": "2"}, file=file)
+    assert (result.config.heartbeat_interval, result.sources["heartbeat_interval"]) == (0.5, f"file {file}")
+    assert (result.config.probe_timeout, result.sources["probe_timeout"]) == (2.0, "environment GOSSIP_PROBE_TIMEOUT")
+    assert (result.config.acceptable_pause, result.sources["acceptable_pause"]) == (5.0, "profile wan")
+    assert result.sources["phi_threshold"] == "default"
+    assert loaded(flags={"profile": "lan"}).sources["acceptable_pause"] == "profile lan"
+    assert loaded().sources["acceptable_pause"] == "default"
 
 
 def most(name: str) -> int:

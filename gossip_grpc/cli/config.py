@@ -69,7 +69,7 @@ def config() -> None:
     """Check and print a node's configuration.
 
     Flags go before environment variables (GOSSIP_ and the setting's name), those before the TOML file, that before
-    the defaults.
+    the profile, that before the defaults.
     """
 
 
