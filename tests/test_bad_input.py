@@ -24,6 +24,7 @@ from gossip_grpc.wire import encode_page_token
 Code = grpc.StatusCode
 text = common_pb2.Value(text="x")
 me = peer_pb2.Sender(cluster="default", protocol=1, node_id="evil", generation=1, address="127.0.0.1:1")
+foreign = peer_pb2.Sender(cluster="other", protocol=1, node_id="evil", generation=1, address="127.0.0.1:1")
 origins = [common_pb2.Origin(node_id="evil", generation=1)]
 
 
@@ -83,6 +84,13 @@ def sent_by(code: grpc.StatusCode, reason: str, field: str, **changed: Any) -> l
         Case("PeerService/Push", peer_pb2.PushRequest(sender=sender, delta=delta(register())), code, reason, field),
         Case("PeerService/Pull", peer_pb2.PullRequest(sender=sender), code, reason, field),
     ]
+
+
+def probe(
+    field: str, code: grpc.StatusCode = Code.INVALID_ARGUMENT, reason: str = "MALFORMED", **changed: Any
+) -> Case:
+    fields = {"sender": me, "target_node_id": "n2", "target_address": "127.0.0.1:1", **changed}
+    return Case("PeerService/Probe", peer_pb2.ProbeRequest(**fields), code, reason, field)
 
 
 def unknown_digest(**fields: Any) -> peer_pb2.Digest:
@@ -241,12 +249,26 @@ CASES = {
     ),
     "pull: a floor above the sequence": pull(unknown_digest(sequence=3, floor=4), "digest.origins[0].floor"),
     "pull: a context above the sequence": pull(unknown_digest(sequence=3, context=4), "digest.origins[0].context"),
-    "heartbeat: not there yet": Case(
-        "PeerService/Heartbeat", peer_pb2.HeartbeatRequest(sender=me), Code.UNIMPLEMENTED, "NOT_IMPLEMENTED"
+    # Failure detection
+    "heartbeat: foreign cluster": Case(
+        "PeerService/Heartbeat",
+        peer_pb2.HeartbeatRequest(sender=foreign, incarnation=1, beat=1),
+        Code.FAILED_PRECONDITION,
+        "FOREIGN_CLUSTER",
+        "sender.cluster",
     ),
-    "probe: not there yet": Case(
-        "PeerService/Probe", peer_pb2.ProbeRequest(sender=me), Code.UNIMPLEMENTED, "NOT_IMPLEMENTED"
+    "heartbeat: no sender": Case(
+        "PeerService/Heartbeat",
+        peer_pb2.HeartbeatRequest(),
+        Code.FAILED_PRECONDITION,
+        "FOREIGN_CLUSTER",
+        "sender.cluster",
     ),
+    "probe: foreign cluster": probe("sender.cluster", Code.FAILED_PRECONDITION, "FOREIGN_CLUSTER", sender=foreign),
+    "probe: no target": probe("target_node_id", target_node_id=""),
+    "probe: junk for a target": probe("target_node_id", target_node_id=JUNK),
+    "probe: an address without a port": probe("target_address", target_address="127.0.0.1"),
+    "probe: an address without end": probe("target_address", target_address="h" * 300 + ":1"),
 }
 
 

@@ -32,7 +32,7 @@ from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, Digest, Strategy
 from gossip_grpc.errors import LimitError, LocalError, NotReadyError, Reason, RemoteError
 from tests.samples import A, B, C, member, register
-from tests.virtual import VirtualCluster
+from tests.virtual import SILENT, VirtualCluster
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -218,7 +218,7 @@ def test_rounds_are_jittered_so_that_nodes_do_not_march_in_step() -> None:
 
 def test_a_seed_decides_a_run_in_every_process() -> None:
     script = """
-from tests.virtual import VirtualCluster
+from tests.virtual import SILENT, VirtualCluster
 from gossip_grpc.core.engine import Settings
 from gossip_grpc.core.selection import SelectorKind
 for selector in SelectorKind:
@@ -512,8 +512,7 @@ def test_who_leaves_has_left_everywhere_and_is_called_no_more() -> None:
     cluster = leaving_cluster()
     cluster.run(1.0)
     for name, engine in cluster.engines.items():
-        record = engine.store.members()["n3"]
-        assert engine.membership.status(record) is Status.LEFT
+        assert engine.membership.status("n3") is Status.LEFT
         assert name == "n3" or "n3" not in [peer.node_id for peer in engine.membership.peers()]
     assert len(cluster.engines["n3"].leave_acks) >= 3
     assert "n3" not in cluster.engines["n3"].leave_acks
@@ -777,8 +776,9 @@ def test_the_backstop_heals_a_divergence_counts_it_once_and_says_so(strategy: St
 
 
 def ready_engine(settings: Settings | None = None, peers: tuple[Origin, ...] = (B, C)) -> Engine:
-    """Node a, ready, with some members as peers, and nothing left to do."""
-    engine = Engine(A, Member(0, "a:1"), settings or Settings(fanout=1), random.Random(1), 0.0)
+    """Node a, ready, with some members as peers, and nothing left to do; without heartbeats."""
+    settings = replace(settings or Settings(fanout=1), detector=SILENT)
+    engine = Engine(A, Member(0, "a:1"), settings, random.Random(1), 0.0)
     engine.store.merge([member(peer) for peer in peers], 0.0)
     engine.tick(0.0)
     engine.effects()

@@ -169,7 +169,7 @@ class Interpreter:
             reachable = "reachable" if name == node or engine.membership.reachable(name) else "unreachable"
             member = member_of(record)
             yield (
-                f"{name}: {engine.membership.status(record)}, {reachable}, "
+                f"{name}: {engine.membership.status(name)}, {reachable}, "
                 f"generation {record.origin.generation}, incarnation {member.incarnation}"
             )
 

@@ -126,6 +126,7 @@ def _in_words(status: Status) -> dict[str, str]:
         "pushes": f"{gossip.pushes_sent:,} sent, {gossip.pushes_received:,} received",
         "pulls": f"{gossip.pulls_sent:,} sent, {gossip.pulls_received:,} received",
         "bytes": f"{gossip.bytes_sent:,} sent, {gossip.bytes_received:,} received",
+        "heartbeats": f"{gossip.heartbeats_sent:,} sent, {gossip.heartbeats_received:,} received",
         "merges": f"{_count(gossip.records_merged, 'record')} new, {gossip.records_ignored:,} known already",
         "repairs": f"{_count(gossip.full_syncs, 'full sync')}, {_count(gossip.backstop_heals, 'divergence')} healed",
         "refused": f"{_count(gossip.refused, 'message')} of peers",

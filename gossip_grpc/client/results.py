@@ -127,6 +127,8 @@ class GossipCounters:
     backstop_heals: int
     refused: int
     purged: int
+    heartbeats_sent: int
+    heartbeats_received: int
 
 
 @dataclass(frozen=True, slots=True)
