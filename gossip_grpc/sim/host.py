@@ -178,7 +178,9 @@ class Host:
             bootstrap_window=spec.bootstrap,
             tombstone_retention=spec.retention,
             has_seeds=not ready and any(seed != self.address for seed in seeds),
-            detector=DetectorSettings(heartbeat_interval=spec.heartbeat),
+            detector=DetectorSettings(
+                heartbeat_interval=spec.heartbeat, phi_threshold=spec.threshold, acceptable_pause=spec.pause
+            ),
             limits=Limits(chunk_bytes=spec.chunk, max_inbound_syncs=spec.syncs),
         )
         self.lives += 1

@@ -59,6 +59,8 @@ class ClusterSpec:
         fanout: how many peers a rumor goes to.
         interval: seconds between rounds.
         heartbeat: seconds between heartbeats, `heartbeat_interval`; an hour is as good as none.
+        threshold: `phi_threshold`.
+        pause: seconds, `acceptable_pause`.
         gather: seconds for which rumors are gathered, `rumor_interval`.
         retention: seconds for which tombstones are kept.
         bootstrap: seconds that a node waits for a seed until it takes writes, `bootstrap_window`.
@@ -77,6 +79,8 @@ class ClusterSpec:
     fanout: int = 3
     interval: float = 1.0
     heartbeat: float = 0.5
+    threshold: float = 8.0
+    pause: float = 1.5
     gather: float = 0.005
     retention: float = 86_400.0
     bootstrap: float = 10.0
@@ -208,6 +212,16 @@ def _amount(word: str) -> int:
     return int(word)
 
 
+def _threshold(word: str) -> float:
+    try:
+        threshold = float(word)
+    except ValueError:
+        threshold = 0.0
+    if not 0.1 <= threshold <= 100:
+        raise _WordError("a threshold of phi from 0.1 to 100 is wanted, such as 8")
+    return threshold
+
+
 def _rate(word: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", word) or not 0.1 <= float(word) <= 10:
         raise _WordError("a rate from 0.1 to 10 is wanted; 1 is a right clock")
@@ -304,6 +318,8 @@ _CLUSTER_OPTIONS = {
     "fanout": _Option(_number(0, 1000), str),
     "interval": _Option(lambda word: _duration(word, 0.01), _format_duration),
     "heartbeat": _Option(lambda word: _duration(word, 0.01), _format_duration),
+    "threshold": _Option(_threshold, lambda value: _plain(_exact(value))),
+    "pause": _Option(_duration, _format_duration),
     "gather": _Option(_duration, _format_duration),
     "retention": _Option(lambda word: _duration(word, 1.0), _format_duration),
     "bootstrap": _Option(_duration, _format_duration),
