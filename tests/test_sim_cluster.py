@@ -77,10 +77,10 @@ def test_what_a_scenario_expects_comes_about(name: str, seed: int) -> None:
     assert world.agreed()
 
 
-def test_a_quiet_cluster_costs_next_to_nothing() -> None:
+def test_a_quiet_cluster_costs_little() -> None:
     figures = loaded("--scenario", "quiet")
     assert figures["traffic"]["fetch"]["requests"] == figures["traffic"]["send"]["requests"] == 0
-    assert figures["bytes_per_node_second"] < 100
+    assert figures["bytes_per_node_second"] < 1000, "of heartbeats, mostly"
 
 
 def test_a_late_joiner_gets_100_000_records_in_a_second_or_two() -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from gossip_grpc import __version__
-from gossip_grpc.core.records import Kind, Member, Origin, Record
+from gossip_grpc.core.records import Accusation, Kind, Member, Origin, Record
 from gossip_grpc.sim.schedule import ScheduleError, parse
+from gossip_grpc.sim.stats import HEARTBEAT, RUMOR
 from gossip_grpc.sim.trace import (
     Comparison,
     Difference,
@@ -92,10 +93,11 @@ def test_a_saved_trace_is_json_lines_with_all_that_makes_the_world_again(tmp_pat
 
 def test_the_first_event_that_differs_is_found(tmp_path: Path) -> None:
     path = save(tmp_path / "a.trace")
-    change(path, 7, lambda line: line.replace('"bytes":', '"bytes":1'))
+    number = 1 + next(i for i, line in enumerate(path.read_text().splitlines()) if '"bytes":' in line)
+    change(path, number, lambda line: line.replace('"bytes":', '"bytes":1'))
     with pytest.raises(Difference) as caught:
         replay(path)
-    assert caught.value.line == 7
+    assert caught.value.line == number
     assert caught.value.saved != caught.value.replayed
     assert json.loads(caught.value.saved)["time"] == json.loads(caught.value.replayed)["time"]
 
@@ -138,9 +140,10 @@ def test_a_header_with_a_broken_schedule_names_its_line() -> None:
 
 def test_a_trace_tells_what_happened_in_order() -> None:
     told = [(event.kind, event.source, event.target) for event in trace_of(SCENARIO)]
-    assert told[:2] == [("start", "n1", ""), ("start", "n2", "")]
+    starts = [event for event in told if event[0] != "member"]
+    assert starts[:2] == [("start", "n1", ""), ("start", "n2", "")]
     kinds = {kind for kind, _, _ in told}
-    assert kinds == {"start", "write", "action", "call", "call lost", "answer", "failed", "notice", "agreed"}
+    assert kinds == {"start", "write", "action", "call", "call lost", "answer", "failed", "notice", "agreed", "member"}
     put = next(index for index, event in enumerate(told) if event[0] == "write")
     assert told[put + 1 : put + 3] == [("call", "n1", "n2"), ("answer", "n2", "n1")]
 
@@ -160,6 +163,10 @@ def test_control_characters_stay_what_they_are_named() -> None:
     assert readable(Event(1.0, "write", "n1", what="put a x\ny\x1b[0m")).endswith(r"put a x\ny\x1b[0m")
 
 
+def accusation(**said: bool) -> Record:
+    return Record(Kind.ACCUSATION, ("n1", "n2"), Origin("n2", 1), 1, 1, Accusation(1, 1, 0.0, **said))
+
+
 @pytest.mark.parametrize(
     ("record", "words"),
     [
@@ -172,6 +179,9 @@ def test_control_characters_stay_what_they_are_named() -> None:
         (Record(Kind.SET_ELEMENT, ("s", "x", Origin("n1", 1)), Origin("n1", 1), 1, 1, (1, False)), "s+x"),
         (Record(Kind.SET_ELEMENT, ("s", "x", Origin("n1", 1)), Origin("n2", 1), 1, 1, (1, True)), "s-x"),
         (Record(Kind.MEMBER, "n1", Origin("n1", 1), 1, 1, Member(1, "n1:1", left=True)), "member n1 left"),
+        (accusation(), "n1 accused by n2"),
+        (accusation(withdrawn=True), "n1 is heard again by n2"),
+        (accusation(forget=True), "n1 is to be forgotten by n2"),
     ],
 )
 def test_a_record_is_told_in_a_word(record: Record, words: str) -> None:
@@ -181,7 +191,7 @@ def test_a_record_is_told_in_a_word(record: Record, words: str) -> None:
 def test_messages_of_every_kind_are_told_in_words() -> None:
     text = (
         "cluster 3 chunk=64B retention=2s\ncluster big 8\nat 1s n1 fill k 9\nat 2s n1 delete k1\nat 3s cut n3 | n1 n2\n"
-        "at 4s n1 fill later 5\nat 5s heal\nat 12s rot n2 k5\nat 13s join n4 via n1\nat 30s big1 put a 1\n"
+        "at 4s n1 fill later 5\nat 9s heal\nat 12s rot n2 k5\nat 13s join n4 via n1\nat 30s big1 put a 1\n"
         "at 30s link big1 loss=100%\nat 31s big1 put b 1\nat 40s heal\nend 60s"
     )
     told = "\n".join(event.what for event in trace_of(text))
@@ -195,13 +205,20 @@ def test_messages_of_every_kind_are_told_in_words() -> None:
         "repair",
         "complete",
         "send: transfer 1 chunk 0, ",
+        "heartbeat: 1 of incarnation 1, hash ",
+        "probe: reach n3",
+        "probe: not reached",
+        "n3 ALIVE > SUSPECT: accused by ",
+        "n3 SUSPECT > DEAD: accused by ",
+        "n3 DEAD > ALIVE: it refuted what was said of it",
         "fingerprints differ at equal coverage",
     ):
         assert words in told, words
 
 
 def test_what_is_no_message_is_told_as_that() -> None:
-    assert described(b"\xff\xff", push=True, request=True).startswith("unreadable: ")
+    assert described(b"\xff\xff", RUMOR, push=True, request=True).startswith("unreadable: ")
+    assert described(b"\xff\xff", HEARTBEAT, push=False, request=True).startswith("unreadable: ")
 
 
 def test_a_comparison_reads_line_by_line() -> None:

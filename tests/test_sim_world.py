@@ -18,8 +18,8 @@ from gossip_grpc.sim.stats import RUMOR
 from gossip_grpc.sim.trace import Event, Trace
 from gossip_grpc.sim.world import World
 
-SILENT = "interval=1h"
-"""Of a cluster that makes no rounds: what spreads does so by rumors alone."""
+SILENT = "interval=1h heartbeat=1h"
+"""Of a cluster without rounds and heartbeats: what spreads does so by rumors alone."""
 
 
 def world(text: str, seed: int = 1, trace: Trace | None = None) -> World:
@@ -726,7 +726,8 @@ def test_what_nodes_count_is_what_the_world_counts() -> None:
     """All traffic of a world without losses is in the nodes' own counters, as real nodes report them."""
     made = ran("cluster 5\nevery 100ms from 1s to 5s any put key{i} {i}\nat 2s n1 fill bulk 100\nend 10s", 10.0)
     counters = [host.engine.counters for host in made.live() if host.engine is not None]
-    assert sum(count.pushes_sent + count.pulls_sent for count in counters) == sum(n for n, _ in made.stats.requests)
+    calls = sum(count.pushes_sent + count.pulls_sent + count.heartbeats_sent for count in counters)
+    assert calls == sum(n for n, _ in made.stats.requests)
     assert sum(count.bytes_sent for count in counters) == made.stats.bytes
     assert sum(count.bytes_received for count in counters) == pytest.approx(made.stats.bytes, rel=0.01)
 
