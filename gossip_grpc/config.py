@@ -313,8 +313,8 @@ class Config:
         help="How long a monitor in doubt waits for the member to answer a probe; for the others that it asks then to "
         "probe it too, twice as long.",
         trade_off="From doubt to accusation it takes up to 3 * probe_timeout; give it several round trips. Too "
-        "low: members that can be reached, but are far away or busy, are accused. Too high: a crash is found out later, "
-        "by three times as much.",
+        "low: members that can be reached, but are far away or busy, are accused. Too high: a crash is found out "
+        "later, by three times as much.",
     )
     indirect_probes: int = _setting(
         _DETECTOR.indirect_probes,

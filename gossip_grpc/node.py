@@ -24,11 +24,9 @@ from grpc_reflection.v1alpha import reflection
 
 from gossip_grpc import __version__, addresses, wire
 from gossip_grpc.channels import RECEIVE_BYTES
-from gossip_grpc.client.clients import AsyncCounters, AsyncKeyValue, AsyncSets
+from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
-from gossip_grpc.client.results import Member as MemberResult
-from gossip_grpc.client.results import Status
-from gossip_grpc.client.verbs import Call, get_status, list_members
+from gossip_grpc.client.verbs import Call
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.membership import Change
@@ -90,7 +88,7 @@ SERVER_OPTIONS = (
 """Options of both listeners."""
 
 
-class Node:
+class Node(AsyncCluster):
     """A node of a cluster, embedded in a program: `async with Node(Config(...)) as node: ...`.
 
     It has the verbs of `AsyncClient` (`kv`, `counter`, `set`, `members`, `status`, `leave`), with the same results and
@@ -202,20 +200,6 @@ class Node:
     async def wait_ready(self) -> None:
         """Wait until the node takes writes."""
         await self._ready.wait()
-
-    async def status(self) -> Status:
-        """What this node is and how it does."""
-        return await self.run(get_status())
-
-    async def members(self) -> list[MemberResult]:
-        """The members this node knows, itself among them."""
-        listing = list_members()
-        items, token = await self.run(listing(""))
-        members = list(items)
-        while token:
-            items, token = await self.run(listing(token))
-            members += items
-        return members
 
     async def run(self, call: Call[T], /) -> T:
         """Execute one call of the clients' table here; `kv`, `counter` and `set` come here."""

@@ -11,11 +11,10 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from gossip_grpc import __version__, wire
+from gossip_grpc import __version__, members, wire
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
 from gossip_grpc.core.membership import Status as MemberState
-from gossip_grpc.core.records import Record, Value, value_order
-from gossip_grpc.core.store import member_of
+from gossip_grpc.core.records import Value, value_order
 from gossip_grpc.errors import LocalError, NotFoundError
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
@@ -261,7 +260,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             )
             for origin in sorted(store.coverage.origins())
         ]
-        members = store.members().values()
+        records = store.members().values()
         counters = engine.counters
         last = engine.last_round
         return cluster_pb2.ClusterServiceGetStatusResponse(
@@ -280,7 +279,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             selector=str(node.config.selector),
             peer_address=node.peer_address,
             client_address=node.client_address,
-            members=sum(engine.membership.status(record.origin.node_id) is MemberState.ALIVE for record in members),
+            members=sum(engine.membership.status(record.origin.node_id) is MemberState.ALIVE for record in records),
             gossip=cluster_pb2.GossipCounters(**{name: getattr(counters, name) for name in counters.__slots__}),
             last_round_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
@@ -289,14 +288,17 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
     async def ListMembers(
         self, request: cluster_pb2.ClusterServiceListMembersRequest, context: Any
     ) -> cluster_pb2.ClusterServiceListMembersResponse:
-        members = self._node.engine.store.members()
+        node = self._node
+        wanted = members.Filter(request)
+        records = node.engine.store.members()
+        now = node.scheduler.now()
 
         def found(_: str, last: str | None) -> Iterator[tuple[str, cluster_pb2.Member]]:
-            for name in sorted(members):
-                if last is None or name > last:
-                    yield name, self._member(members[name])
+            for name in sorted(records):
+                if (last is None or name > last) and wanted.takes(node.engine, records[name]):
+                    yield name, members.encode(node.engine, records[name], now)
 
-        items, token = _page(self._node, "members", request, found)
+        items, token = _page(node, wanted.listing, request, found)
         return cluster_pb2.ClusterServiceListMembersResponse(members=items, next_page_token=token)
 
     async def Leave(
@@ -305,23 +307,6 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         peers = await self._node.leave()
         self._node.request_stop("asked to leave by a client")
         return cluster_pb2.ClusterServiceLeaveResponse(peers=peers)
-
-    def _member(self, record: Record) -> cluster_pb2.Member:
-        membership = self._node.engine.membership
-        member = member_of(record)
-        status = membership.status(record.origin.node_id)
-        return cluster_pb2.Member(
-            node_id=record.origin.node_id,
-            generation=record.origin.generation,
-            incarnation=member.incarnation,
-            peer_address=member.peer_address,
-            client_address=member.client_address,
-            zone=member.zone,
-            tags=dict(member.tags),
-            version=member.version,
-            status=cluster_pb2.MemberStatus.Value(f"MEMBER_STATUS_{status}"),
-            reachable=membership.reachable(record.origin.node_id),
-        )
 
 
 def _page(

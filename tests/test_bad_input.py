@@ -86,9 +86,7 @@ def sent_by(code: grpc.StatusCode, reason: str, field: str, **changed: Any) -> l
     ]
 
 
-def probe(
-    field: str, code: grpc.StatusCode = Code.INVALID_ARGUMENT, reason: str = "MALFORMED", **changed: Any
-) -> Case:
+def probe(field: str, code: grpc.StatusCode = Code.INVALID_ARGUMENT, reason: str = "MALFORMED", **changed: Any) -> Case:
     fields = {"sender": me, "target_node_id": "n2", "target_address": "127.0.0.1:1", **changed}
     return Case("PeerService/Probe", peer_pb2.ProbeRequest(**fields), code, reason, field)
 
@@ -171,6 +169,13 @@ CASES = {
         Code.INVALID_ARGUMENT,
         "INVALID_ARGUMENT",
         "page_token",
+    ),
+    "members: no status": Case(
+        "ClusterService/ListMembers",
+        cluster_pb2.ClusterServiceListMembersRequest(statuses=[cluster_pb2.MEMBER_STATUS_DEAD, 0]),
+        Code.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "statuses[1]",
     ),
     # Peers
     **{

@@ -320,6 +320,9 @@ MEMBERS = [
         version="0.1.0",
         status=cluster_pb2.MEMBER_STATUS_ALIVE,
         reachable=True,
+        phi=0.25,
+        status_since_seconds=3725.5,
+        cause="it is heard",
     ),
     cluster_pb2.Member(node_id="b", status=cluster_pb2.MEMBER_STATUS_ALIVE),
     cluster_pb2.Member(node_id="c", status=cluster_pb2.MEMBER_STATUS_LEFT),
@@ -330,10 +333,10 @@ def test_members_are_listed_with_what_they_are_to_the_node(node: FakeNode, cli: 
     response = cluster_pb2.ClusterServiceListMembersResponse(members=MEMBERS)
     node.answers[cluster_pb2.ClusterServiceListMembersRequest] = response
     assert cli("members").out.splitlines() == [
-        "NODE  STATUS       PEER ADDRESS   CLIENT ADDRESS  VERSION  ZONE  TAGS",
-        "a     alive        10.0.0.1:7946  10.0.0.1:7947   0.1.0    east  disk=ssd,role=db",
-        "b     unreachable  -              -               -        -     -",
-        "c     left         -              -               -        -     -",
+        "NODE  ADDRESS        ZONE  STATUS       PHI  SINCE      TAGS              VERSION",
+        "a     10.0.0.1:7946  east  alive        0.2  1 h 2 min  disk=ssd,role=db  0.1.0",
+        "b     -              -     unreachable    -  0.0 s      -                 -",
+        "c     -              -     left           -  0.0 s      -                 -",
     ]
     first, second, _ = cli("members", "--output", "json").json
     assert first == {
@@ -347,14 +350,27 @@ def test_members_are_listed_with_what_they_are_to_the_node(node: FakeNode, cli: 
         "version": "0.1.0",
         "status": "alive",
         "reachable": True,
+        "phi": 0.25,
+        "status_since_seconds": 3725.5,
+        "cause": "it is heard",
     }
-    assert (second["status"], second["reachable"]) == ("alive", False)
+    assert (second["status"], second["reachable"], second["phi"]) == ("alive", False, None)
+
+
+def test_members_are_asked_for_by_status_zone_and_tags(node: FakeNode, cli: Cli) -> None:
+    request = cluster_pb2.ClusterServiceListMembersRequest
+    node.answers[request] = cluster_pb2.ClusterServiceListMembersResponse()
+    cli("members", "--status", "dead", "--status", "suspect", "--zone", "east", "--tag", "a=b=c", "--tag", "d=")
+    assert node.requests == [request(statuses=[3, 2], zone="east", tags={"a": "b=c", "d": ""})]
+    assert cli("members", "--tag", "role").code == 2
+    assert cli("members", "--tag", "=x").err.endswith("'=x' is not of the form NAME=VALUE\n")
+    assert cli("members", "--status", "gone").code == 2
 
 
 def test_on_a_terminal_columns_that_nobody_fills_are_left_out(node: FakeNode, cli: Cli) -> None:
     response = cluster_pb2.ClusterServiceListMembersResponse(members=MEMBERS[1:])
     node.answers[cluster_pb2.ClusterServiceListMembersRequest] = response
-    assert cli("members", terminal=80).out.splitlines()[0].split() == ["node", "status"]
+    assert cli("members", terminal=80).out.splitlines()[0].split() == ["node", "status", "since"]
 
 
 STATUS = cluster_pb2.ClusterServiceGetStatusResponse(

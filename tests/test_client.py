@@ -216,7 +216,14 @@ def test_members_come_from_all_pages_with_their_status_in_words() -> None:
         version="1.0",
         status=cluster_pb2.MEMBER_STATUS_LEFT,
     )
-    alive = cluster_pb2.Member(node_id="a", status=cluster_pb2.MEMBER_STATUS_ALIVE, reachable=True)
+    alive = cluster_pb2.Member(
+        node_id="a",
+        status=cluster_pb2.MEMBER_STATUS_ALIVE,
+        reachable=True,
+        phi=0,
+        status_since_seconds=1.5,
+        cause="it is heard",
+    )
     newer = cluster_pb2.Member(node_id="c", status=99)  # type: ignore[arg-type]  # as a later schema may send
     with talk(
         (request(), response(members=[alive], next_page_token="t")),
@@ -224,11 +231,23 @@ def test_members_come_from_all_pages_with_their_status_in_words() -> None:
     ) as client:
         first, second, third = client.members()
     assert (first.node_id, first.status, first.reachable) == ("a", MemberStatus.ALIVE, True)
+    assert (first.phi, first.status_since_seconds, first.cause) == (0.0, 1.5, "it is heard")
+    assert second.phi is None
     assert (second.peer_address, second.client_address) == ("10.0.0.2:7946", "10.0.0.2:7947")
     assert (second.generation, second.incarnation) == (2, 5)
     assert (second.zone, second.tags, second.version) == ("z", {"role": "db"}, "1.0")
     assert (second.status, second.reachable) == ("left", False)
     assert third.status is MemberStatus.UNKNOWN
+
+
+def test_members_are_asked_for_by_status_zone_and_tags_on_every_page() -> None:
+    request, response = cluster_pb2.ClusterServiceListMembersRequest, cluster_pb2.ClusterServiceListMembersResponse
+    filters: dict[str, Any] = {"statuses": [cluster_pb2.MEMBER_STATUS_DEAD], "zone": "", "tags": {"k": "v"}}
+    with talk(
+        (request(**filters), response(next_page_token="t")),
+        (request(**filters, page_token="t"), response()),
+    ) as client:
+        assert client.members(statuses=["dead"], zone="", tags={"k": "v"}) == []
 
 
 def test_status_tells_coverage_by_origin_and_the_ranges_above_apart() -> None:

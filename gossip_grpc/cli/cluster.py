@@ -1,4 +1,4 @@
-"""`gossip-grpc members`, `status` and `leave`: the node asked, and the cluster as it sees it."""
+"""`gossip-grpc status` and `leave`: the node asked."""
 
 from __future__ import annotations
 
@@ -12,40 +12,6 @@ from gossip_grpc.cli.base import Command, Settings, node_options
 
 if TYPE_CHECKING:
     from gossip_grpc.client import Status
-
-
-@click.command(cls=Command)
-@node_options()
-@click.pass_obj
-def members(settings: Settings) -> None:
-    """List the members of the cluster.
-
-    The status is what the member is to the node asked: alive, suspect, dead or left; unreachable if it should be alive
-    but the node could not exchange with it at its last attempt. In JSON the two are apart, as status and reachable.
-
-    Examples:
-      gossip-grpc members
-      gossip-grpc members --address 10.0.0.7:7947 --output json
-    """
-    with settings.client() as client:
-        found = client.members()
-    if settings.json:
-        show.as_json_array(map(asdict, found))
-        return
-    columns = ["node", "status", "peer address", "client address", "version", "zone", "tags"]
-    rows = (
-        (
-            member.node_id,
-            member.status if member.reachable or member.status != "alive" else "unreachable",
-            member.peer_address,
-            member.client_address,
-            member.version,
-            member.zone,
-            ",".join(f"{name}={text}" for name, text in sorted(member.tags.items())),
-        )
-        for member in found
-    )
-    show.table(columns, (tuple(map(show.cell, row)) for row in rows))
 
 
 @click.command(cls=Command)
@@ -108,13 +74,13 @@ def _in_words(status: Status) -> dict[str, str]:
     gossip = status.gossip
     last = "none yet"
     if status.last_round_seconds is not None:
-        last = f"{_duration(status.last_round_seconds)} ago, with {status.last_round_peer}"
+        last = f"{show.duration(status.last_round_seconds)} ago, with {status.last_round_peer}"
     return {
         "node": f"{status.node_id}, generation {status.generation}",
         "cluster": f"{status.cluster}, {_count(status.members, 'member')}",
         "ready": "yes" if status.ready else "no, it has not synced with its cluster yet and takes no writes",
         "version": status.version,
-        "uptime": _duration(status.uptime_seconds),
+        "uptime": show.duration(status.uptime_seconds),
         "peer address": status.peer_address,
         "client address": status.client_address,
         "fingerprint": status.fingerprint,
@@ -140,17 +106,3 @@ def _count(number: int, thing: str) -> str:
 
 def _ranges(ranges: tuple[tuple[int, int], ...]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
-
-
-def _duration(seconds: float) -> str:
-    """The two greatest units that matter, such as `3 h 12 min`; below a minute seconds with a tenth."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours} h {minutes} min"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h"

@@ -70,6 +70,20 @@ def pairs(rows: Mapping[str, str]) -> None:
         click.echo(f"{name:{width}}  {text}")
 
 
+def duration(seconds: float) -> str:
+    """The two greatest units that matter, such as `3 h 12 min`; below a minute seconds with a tenth."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = (), cut: bool = False
 ) -> None:

@@ -200,7 +200,14 @@ class AsyncSets(_AsyncGroup):
 # --- the clients ---
 
 
-class Client:
+class Cluster:
+    """The node asked, and the cluster as it sees it."""
+
+    status = _blocking(verbs.get_status)
+    members = _gathering(verbs.list_members, list)
+
+
+class Client(Cluster):
     """A blocking client of one node; threads may share it.
 
     Args:
@@ -223,8 +230,6 @@ class Client:
         self.counter = Counters(self)
         self.set = Sets(self)
 
-    status = _blocking(verbs.get_status)
-    members = _gathering(verbs.list_members, list)
     leave = _blocking(verbs.leave)
 
     def run(self, call: Call[T], /) -> T:
@@ -252,7 +257,14 @@ class Client:
         self.close()
 
 
-class AsyncClient:
+class AsyncCluster:
+    """The node asked, and the cluster as it sees it."""
+
+    status = _awaiting(verbs.get_status)
+    members = _gathering_async(verbs.list_members, list)
+
+
+class AsyncClient(AsyncCluster):
     """A client of one node for asyncio, with the verbs of `Client`; those that list are async iterators.
 
     Args:
@@ -276,8 +288,6 @@ class AsyncClient:
         self.counter = AsyncCounters(self)
         self.set = AsyncSets(self)
 
-    status = _awaiting(verbs.get_status)
-    members = _gathering_async(verbs.list_members, list)
     leave = _awaiting(verbs.leave)
 
     async def run(self, call: Call[T], /) -> T:

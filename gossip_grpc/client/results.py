@@ -106,6 +106,12 @@ class Member:
     status: MemberStatus
     reachable: bool
     """Whether the node asked could exchange with it at the last attempt."""
+    phi: float | None
+    """How surprising its silence is; None unless the node asked is one of its monitors."""
+    status_since_seconds: float
+    """For how long it has been what it is, to the node asked."""
+    cause: str
+    """Why it is that, in words."""
 
 
 @dataclass(frozen=True, slots=True)

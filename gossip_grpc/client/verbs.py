@@ -7,7 +7,7 @@ configuration; here is only what would not become a request at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -233,11 +233,21 @@ def get_status() -> Call[Status]:
     return _call(lambda stubs: stubs.cluster.GetStatus, cluster_pb2.ClusterServiceGetStatusRequest(), _read_status)
 
 
-def list_members() -> Listing[Member]:
-    """Returns the members the node knows, itself among them, in order of node_id."""
+def list_members(
+    *, statuses: Iterable[str] = (), zone: str | None = None, tags: Mapping[str, str] | None = None
+) -> Listing[Member]:
+    """Returns the members the node knows, itself among them, in order of node_id.
+
+    All of them, or those that are one of `statuses`, of `zone` (empty: of none) and with all of these tags.
+    """
+    numbers = _statuses(statuses)
+    zone = None if zone is None else _text("zone", zone)
+    tags = _tags(tags or {})
     return _listing(
         lambda stubs: stubs.cluster.ListMembers,
-        lambda token: cluster_pb2.ClusterServiceListMembersRequest(page_token=token),
+        lambda token: cluster_pb2.ClusterServiceListMembersRequest(
+            page_token=token, statuses=numbers, zone=zone, tags=tags
+        ),
         lambda response: map(_read_member, response.members),
     )
 
@@ -289,18 +299,34 @@ def _integer(field: str, given: object, bits: int) -> int:
     return given
 
 
+def _statuses(given: Iterable[object]) -> list[cluster_pb2.MemberStatus]:
+    # One word alone is an iterable too, of its letters.
+    words = [given] if isinstance(given, str) else list(given)
+    for index, word in enumerate(words):
+        if not isinstance(word, str) or word not in _NUMBERS:
+            raise _refused(f"statuses[{index}]", f"must be one of {', '.join(_NUMBERS)}, not {str(word)!r}")
+    return [_NUMBERS[str(word)] for word in words]
+
+
+def _tags(given: object) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        raise _refused("tags", f"must be a mapping, not {type(given).__name__}")
+    return {_text("tags", name): _text(f"tags[{name!r}]", text) for name, text in given.items()}
+
+
 def _page_size(given: object) -> int:
     return _integer("page_size", given, 32)
 
 
 # --- responses into results ---
 
-_STATUSES: dict[int, MemberStatus] = {
+_STATUSES: dict[cluster_pb2.MemberStatus, MemberStatus] = {
     cluster_pb2.MEMBER_STATUS_ALIVE: MemberStatus.ALIVE,
     cluster_pb2.MEMBER_STATUS_SUSPECT: MemberStatus.SUSPECT,
     cluster_pb2.MEMBER_STATUS_DEAD: MemberStatus.DEAD,
     cluster_pb2.MEMBER_STATUS_LEFT: MemberStatus.LEFT,
 }
+_NUMBERS = {str(status): number for number, status in _STATUSES.items()}
 _COUNTERS = tuple(field.name for field in fields(GossipCounters))
 
 
@@ -336,6 +362,9 @@ def _read_member(member: cluster_pb2.Member) -> Member:
         version=member.version,
         status=_STATUSES.get(member.status, MemberStatus.UNKNOWN),
         reachable=member.reachable,
+        phi=member.phi if member.HasField("phi") else None,
+        status_since_seconds=member.status_since_seconds,
+        cause=member.cause,
     )
 
 

@@ -87,12 +87,14 @@ class Standing:
         status: derived from the records.
         since: when it became so here, on the steady clock.
         record: the member record that it was derived from.
+        cause: why, in words.
         suspected: when the first accusation that is valid now came here.
     """
 
     status: Status
     since: float
     record: Record
+    cause: str
     suspected: float | None = None
 
 
@@ -375,22 +377,24 @@ class Membership:
         if accusers:
             suspected = now if standing is None or standing.suspected is None else standing.suspected
         status = self._verdict(name, record, len(accusers), suspected, now)
+        why = _cause(status, accusers)
         if standing is None:
-            self._standings[name] = Standing(status, now, record, suspected)
-            changes.append(Change(name, None, status, True, _cause(status, accusers)))
+            self._standings[name] = Standing(status, now, record, why, suspected)
+            changes.append(Change(name, None, status, True, why))
             return
         standing.suspected = suspected
         # Clocks and dots aside: a restart from disk says the same again.
         updated = standing.record.content != record.content or standing.record.origin != record.origin
         standing.record = record
-        if status is not standing.status or updated:
-            before, standing.status = standing.status, status
-            if status is not before:
-                standing.since = now
-            cause = _cause(status, accusers) if status is not before else "it says so"
-            if before in (Status.SUSPECT, Status.DEAD) and status is Status.ALIVE:
-                cause = "it is heard again" if not updated else "it refuted what was said of it"
-            changes.append(Change(name, before, status, updated, cause))
+        before, standing.status = standing.status, status
+        if before in (Status.SUSPECT, Status.DEAD) and status is Status.ALIVE:
+            why = "it is heard again" if not updated else "it refuted what was said of it"
+        if status is not before:
+            standing.since = now
+        if status is not before or accusers:
+            standing.cause = why  # more may accuse it by now
+        if status is not before or updated:
+            changes.append(Change(name, before, status, updated, why if status is not before else "it says so"))
 
     def _verdict(self, name: str, record: Record, accusers: int, suspected: float | None, now: float) -> Status:
         if member_of(record).left:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gossip_grpc.gen.gossip.v1 import common_pb2 as gossip_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gossip/v1/cluster.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"\xa3\x02\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x14\n\x0cpeer_address\x18\x04 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12)\n\x04tags\x18\x07 \x03(\x0b\x32\x1b.gossip.v1.Member.TagsEntry\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\'\n\x06status\x18\t \x01(\x0e\x32\x17.gossip.v1.MemberStatus\x12\x11\n\treachable\x18\n \x01(\x08\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x88\x03\n\x0eGossipCounters\x12\x0e\n\x06rounds\x18\x01 \x01(\x04\x12\x15\n\rrounds_agreed\x18\x02 \x01(\x04\x12\x15\n\rrounds_failed\x18\x03 \x01(\x04\x12\x13\n\x0bpushes_sent\x18\x04 \x01(\x04\x12\x17\n\x0fpushes_received\x18\x05 \x01(\x04\x12\x12\n\npulls_sent\x18\x06 \x01(\x04\x12\x16\n\x0epulls_received\x18\x07 \x01(\x04\x12\x12\n\nbytes_sent\x18\x08 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\t \x01(\x04\x12\x16\n\x0erecords_merged\x18\n \x01(\x04\x12\x17\n\x0frecords_ignored\x18\x0b \x01(\x04\x12\x12\n\nfull_syncs\x18\x0c \x01(\x04\x12\x16\n\x0e\x62\x61\x63kstop_heals\x18\r \x01(\x04\x12\x0f\n\x07refused\x18\x0e \x01(\x04\x12\x0e\n\x06purged\x18\x0f \x01(\x04\x12\x17\n\x0fheartbeats_sent\x18\x10 \x01(\x04\x12\x1b\n\x13heartbeats_received\x18\x11 \x01(\x04\"n\n\x0eOriginCoverage\x12!\n\x06origin\x18\x01 \x01(\x0b\x32\x11.gossip.v1.Origin\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\'\n\x05\x61\x62ove\x18\x03 \x03(\x0b\x32\x18.gossip.v1.SequenceRange\" \n\x1e\x43lusterServiceGetStatusRequest\"\xe4\x03\n\x1f\x43lusterServiceGetStatusResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\r\n\x05\x63lock\x18\x05 \x01(\x04\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x0f\n\x07records\x18\x07 \x01(\x04\x12\x12\n\ntombstones\x18\x08 \x01(\x04\x12+\n\x08\x63overage\x18\t \x03(\x0b\x32\x19.gossip.v1.OriginCoverage\x12\x16\n\x0euptime_seconds\x18\n \x01(\x01\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x10\n\x08strategy\x18\x0c \x01(\t\x12\x10\n\x08selector\x18\r \x01(\t\x12\x14\n\x0cpeer_address\x18\x0e \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x0f \x01(\t\x12\x0f\n\x07members\x18\x10 \x01(\r\x12)\n\x06gossip\x18\x11 \x01(\x0b\x32\x19.gossip.v1.GossipCounters\x12\x1f\n\x12last_round_seconds\x18\x12 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0flast_round_peer\x18\x13 \x01(\tB\x15\n\x13_last_round_seconds\"I\n ClusterServiceListMembersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n!ClusterServiceListMembersResponse\x12\"\n\x07members\x18\x01 \x03(\x0b\x32\x11.gossip.v1.Member\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1c\n\x1a\x43lusterServiceLeaveRequest\",\n\x1b\x43lusterServiceLeaveResponse\x12\r\n\x05peers\x18\x01 \x01(\r*\x91\x01\n\x0cMemberStatus\x12\x1d\n\x19MEMBER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_STATUS_ALIVE\x10\x01\x12\x19\n\x15MEMBER_STATUS_SUSPECT\x10\x02\x12\x16\n\x12MEMBER_STATUS_DEAD\x10\x03\x12\x16\n\x12MEMBER_STATUS_LEFT\x10\x04\x32\xb6\x02\n\x0e\x43lusterService\x12\x62\n\tGetStatus\x12).gossip.v1.ClusterServiceGetStatusRequest\x1a*.gossip.v1.ClusterServiceGetStatusResponse\x12h\n\x0bListMembers\x12+.gossip.v1.ClusterServiceListMembersRequest\x1a,.gossip.v1.ClusterServiceListMembersResponse\x12V\n\x05Leave\x12%.gossip.v1.ClusterServiceLeaveRequest\x1a&.gossip.v1.ClusterServiceLeaveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gossip/v1/cluster.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"\xea\x02\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x14\n\x0cpeer_address\x18\x04 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12)\n\x04tags\x18\x07 \x03(\x0b\x32\x1b.gossip.v1.Member.TagsEntry\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\'\n\x06status\x18\t \x01(\x0e\x32\x17.gossip.v1.MemberStatus\x12\x11\n\treachable\x18\n \x01(\x08\x12\x10\n\x03phi\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x14status_since_seconds\x18\x0c \x01(\x01\x12\r\n\x05\x63\x61use\x18\r \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04_phi\"\x88\x03\n\x0eGossipCounters\x12\x0e\n\x06rounds\x18\x01 \x01(\x04\x12\x15\n\rrounds_agreed\x18\x02 \x01(\x04\x12\x15\n\rrounds_failed\x18\x03 \x01(\x04\x12\x13\n\x0bpushes_sent\x18\x04 \x01(\x04\x12\x17\n\x0fpushes_received\x18\x05 \x01(\x04\x12\x12\n\npulls_sent\x18\x06 \x01(\x04\x12\x16\n\x0epulls_received\x18\x07 \x01(\x04\x12\x12\n\nbytes_sent\x18\x08 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\t \x01(\x04\x12\x16\n\x0erecords_merged\x18\n \x01(\x04\x12\x17\n\x0frecords_ignored\x18\x0b \x01(\x04\x12\x12\n\nfull_syncs\x18\x0c \x01(\x04\x12\x16\n\x0e\x62\x61\x63kstop_heals\x18\r \x01(\x04\x12\x0f\n\x07refused\x18\x0e \x01(\x04\x12\x0e\n\x06purged\x18\x0f \x01(\x04\x12\x17\n\x0fheartbeats_sent\x18\x10 \x01(\x04\x12\x1b\n\x13heartbeats_received\x18\x11 \x01(\x04\"n\n\x0eOriginCoverage\x12!\n\x06origin\x18\x01 \x01(\x0b\x32\x11.gossip.v1.Origin\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\'\n\x05\x61\x62ove\x18\x03 \x03(\x0b\x32\x18.gossip.v1.SequenceRange\" \n\x1e\x43lusterServiceGetStatusRequest\"\xe4\x03\n\x1f\x43lusterServiceGetStatusResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\r\n\x05\x63lock\x18\x05 \x01(\x04\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x0f\n\x07records\x18\x07 \x01(\x04\x12\x12\n\ntombstones\x18\x08 \x01(\x04\x12+\n\x08\x63overage\x18\t \x03(\x0b\x32\x19.gossip.v1.OriginCoverage\x12\x16\n\x0euptime_seconds\x18\n \x01(\x01\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x10\n\x08strategy\x18\x0c \x01(\t\x12\x10\n\x08selector\x18\r \x01(\t\x12\x14\n\x0cpeer_address\x18\x0e \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x0f \x01(\t\x12\x0f\n\x07members\x18\x10 \x01(\r\x12)\n\x06gossip\x18\x11 \x01(\x0b\x32\x19.gossip.v1.GossipCounters\x12\x1f\n\x12last_round_seconds\x18\x12 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0flast_round_peer\x18\x13 \x01(\tB\x15\n\x13_last_round_seconds\"\x82\x02\n ClusterServiceListMembersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\x08statuses\x18\x03 \x03(\x0e\x32\x17.gossip.v1.MemberStatus\x12\x11\n\x04zone\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x43\n\x04tags\x18\x05 \x03(\x0b\x32\x35.gossip.v1.ClusterServiceListMembersRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05_zone\"`\n!ClusterServiceListMembersResponse\x12\"\n\x07members\x18\x01 \x03(\x0b\x32\x11.gossip.v1.Member\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1c\n\x1a\x43lusterServiceLeaveRequest\",\n\x1b\x43lusterServiceLeaveResponse\x12\r\n\x05peers\x18\x01 \x01(\r*\x91\x01\n\x0cMemberStatus\x12\x1d\n\x19MEMBER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_STATUS_ALIVE\x10\x01\x12\x19\n\x15MEMBER_STATUS_SUSPECT\x10\x02\x12\x16\n\x12MEMBER_STATUS_DEAD\x10\x03\x12\x16\n\x12MEMBER_STATUS_LEFT\x10\x04\x32\xb6\x02\n\x0e\x43lusterService\x12\x62\n\tGetStatus\x12).gossip.v1.ClusterServiceGetStatusRequest\x1a*.gossip.v1.ClusterServiceGetStatusResponse\x12h\n\x0bListMembers\x12+.gossip.v1.ClusterServiceListMembersRequest\x1a,.gossip.v1.ClusterServiceListMembersResponse\x12V\n\x05Leave\x12%.gossip.v1.ClusterServiceLeaveRequest\x1a&.gossip.v1.ClusterServiceLeaveResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,28 +34,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MEMBER_TAGSENTRY']._loaded_options = None
   _globals['_MEMBER_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_MEMBERSTATUS']._serialized_start=1634
-  _globals['_MEMBERSTATUS']._serialized_end=1779
+  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST_TAGSENTRY']._loaded_options = None
+  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST_TAGSENTRY']._serialized_options = b'8\001'
+  _globals['_MEMBERSTATUS']._serialized_start=1891
+  _globals['_MEMBERSTATUS']._serialized_end=2036
   _globals['_MEMBER']._serialized_start=63
-  _globals['_MEMBER']._serialized_end=354
-  _globals['_MEMBER_TAGSENTRY']._serialized_start=311
-  _globals['_MEMBER_TAGSENTRY']._serialized_end=354
-  _globals['_GOSSIPCOUNTERS']._serialized_start=357
-  _globals['_GOSSIPCOUNTERS']._serialized_end=749
-  _globals['_ORIGINCOVERAGE']._serialized_start=751
-  _globals['_ORIGINCOVERAGE']._serialized_end=861
-  _globals['_CLUSTERSERVICEGETSTATUSREQUEST']._serialized_start=863
-  _globals['_CLUSTERSERVICEGETSTATUSREQUEST']._serialized_end=895
-  _globals['_CLUSTERSERVICEGETSTATUSRESPONSE']._serialized_start=898
-  _globals['_CLUSTERSERVICEGETSTATUSRESPONSE']._serialized_end=1382
-  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST']._serialized_start=1384
-  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST']._serialized_end=1457
-  _globals['_CLUSTERSERVICELISTMEMBERSRESPONSE']._serialized_start=1459
-  _globals['_CLUSTERSERVICELISTMEMBERSRESPONSE']._serialized_end=1555
-  _globals['_CLUSTERSERVICELEAVEREQUEST']._serialized_start=1557
-  _globals['_CLUSTERSERVICELEAVEREQUEST']._serialized_end=1585
-  _globals['_CLUSTERSERVICELEAVERESPONSE']._serialized_start=1587
-  _globals['_CLUSTERSERVICELEAVERESPONSE']._serialized_end=1631
-  _globals['_CLUSTERSERVICE']._serialized_start=1782
-  _globals['_CLUSTERSERVICE']._serialized_end=2092
+  _globals['_MEMBER']._serialized_end=425
+  _globals['_MEMBER_TAGSENTRY']._serialized_start=374
+  _globals['_MEMBER_TAGSENTRY']._serialized_end=417
+  _globals['_GOSSIPCOUNTERS']._serialized_start=428
+  _globals['_GOSSIPCOUNTERS']._serialized_end=820
+  _globals['_ORIGINCOVERAGE']._serialized_start=822
+  _globals['_ORIGINCOVERAGE']._serialized_end=932
+  _globals['_CLUSTERSERVICEGETSTATUSREQUEST']._serialized_start=934
+  _globals['_CLUSTERSERVICEGETSTATUSREQUEST']._serialized_end=966
+  _globals['_CLUSTERSERVICEGETSTATUSRESPONSE']._serialized_start=969
+  _globals['_CLUSTERSERVICEGETSTATUSRESPONSE']._serialized_end=1453
+  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST']._serialized_start=1456
+  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST']._serialized_end=1714
+  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST_TAGSENTRY']._serialized_start=374
+  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST_TAGSENTRY']._serialized_end=417
+  _globals['_CLUSTERSERVICELISTMEMBERSRESPONSE']._serialized_start=1716
+  _globals['_CLUSTERSERVICELISTMEMBERSRESPONSE']._serialized_end=1812
+  _globals['_CLUSTERSERVICELEAVEREQUEST']._serialized_start=1814
+  _globals['_CLUSTERSERVICELEAVEREQUEST']._serialized_end=1842
+  _globals['_CLUSTERSERVICELEAVERESPONSE']._serialized_start=1844
+  _globals['_CLUSTERSERVICELEAVERESPONSE']._serialized_end=1888
+  _globals['_CLUSTERSERVICE']._serialized_start=2039
+  _globals['_CLUSTERSERVICE']._serialized_end=2349
 # @@protoc_insertion_point(module_scope)

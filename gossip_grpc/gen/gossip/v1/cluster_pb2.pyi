@@ -31,9 +31,9 @@ class _MemberStatusEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     MEMBER_STATUS_ALIVE: _MemberStatus.ValueType  # 1
     """Neither left nor accused."""
     MEMBER_STATUS_SUSPECT: _MemberStatus.ValueType  # 2
-    """Accused by a monitor that cannot reach it. Lands with failure detection."""
+    """Accused by a monitor that cannot reach it."""
     MEMBER_STATUS_DEAD: _MemberStatus.ValueType  # 3
-    """Accused by a quorum of its monitors. Lands with failure detection."""
+    """Accused by a quorum of its monitors."""
     MEMBER_STATUS_LEFT: _MemberStatus.ValueType  # 4
     """Said itself that it leaves."""
 
@@ -45,9 +45,9 @@ MEMBER_STATUS_UNSPECIFIED: MemberStatus.ValueType  # 0
 MEMBER_STATUS_ALIVE: MemberStatus.ValueType  # 1
 """Neither left nor accused."""
 MEMBER_STATUS_SUSPECT: MemberStatus.ValueType  # 2
-"""Accused by a monitor that cannot reach it. Lands with failure detection."""
+"""Accused by a monitor that cannot reach it."""
 MEMBER_STATUS_DEAD: MemberStatus.ValueType  # 3
-"""Accused by a quorum of its monitors. Lands with failure detection."""
+"""Accused by a quorum of its monitors."""
 MEMBER_STATUS_LEFT: MemberStatus.ValueType  # 4
 """Said itself that it leaves."""
 global___MemberStatus = MemberStatus
@@ -84,6 +84,9 @@ class Member(google.protobuf.message.Message):
     VERSION_FIELD_NUMBER: builtins.int
     STATUS_FIELD_NUMBER: builtins.int
     REACHABLE_FIELD_NUMBER: builtins.int
+    PHI_FIELD_NUMBER: builtins.int
+    STATUS_SINCE_SECONDS_FIELD_NUMBER: builtins.int
+    CAUSE_FIELD_NUMBER: builtins.int
     node_id: builtins.str
     """Stable name of the node."""
     generation: builtins.int
@@ -104,6 +107,14 @@ class Member(google.protobuf.message.Message):
     """Whether the node asked takes it for reachable: false after two calls in a row that it did not answer, until it
     is reached again or calls itself. Always true for the node asked itself.
     """
+    phi: builtins.float
+    """How surprising it is, to the node asked, that nothing was heard of the member since (phi of the accrual failure
+    detector: 1 in 10^phi). Present only if the node asked is one of its monitors.
+    """
+    status_since_seconds: builtins.float
+    """For how many seconds it has been what it is, to the node asked."""
+    cause: builtins.str
+    """Why it is that, in words."""
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Its tags."""
@@ -121,8 +132,13 @@ class Member(google.protobuf.message.Message):
         version: builtins.str = ...,
         status: global___MemberStatus.ValueType = ...,
         reachable: builtins.bool = ...,
+        phi: builtins.float | None = ...,
+        status_since_seconds: builtins.float = ...,
+        cause: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["client_address", b"client_address", "generation", b"generation", "incarnation", b"incarnation", "node_id", b"node_id", "peer_address", b"peer_address", "reachable", b"reachable", "status", b"status", "tags", b"tags", "version", b"version", "zone", b"zone"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_phi", b"_phi", "phi", b"phi"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_phi", b"_phi", "cause", b"cause", "client_address", b"client_address", "generation", b"generation", "incarnation", b"incarnation", "node_id", b"node_id", "peer_address", b"peer_address", "phi", b"phi", "reachable", b"reachable", "status", b"status", "status_since_seconds", b"status_since_seconds", "tags", b"tags", "version", b"version", "zone", b"zone"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_phi", b"_phi"]) -> typing.Literal["phi"] | None: ...
 
 global___Member = Member
 
@@ -353,19 +369,53 @@ class ClusterServiceListMembersRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class TagsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    STATUSES_FIELD_NUMBER: builtins.int
+    ZONE_FIELD_NUMBER: builtins.int
+    TAGS_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """Most members in one page: 0 for the default of 1,000, at most 10,000."""
     page_token: builtins.str
-    """`next_page_token` of the page before; empty for the first page."""
+    """`next_page_token` of the page before, which had the same filters; empty for the first page."""
+    zone: builtins.str
+    """Only members of this zone; an empty zone stands for those that have none."""
+    @property
+    def statuses(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___MemberStatus.ValueType]:
+        """Only members that are one of these; all if empty."""
+
+    @property
+    def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Only members that have all of these tags, with these values."""
+
     def __init__(
         self,
         *,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        statuses: collections.abc.Iterable[global___MemberStatus.ValueType] | None = ...,
+        zone: builtins.str | None = ...,
+        tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_zone", b"_zone", "zone", b"zone"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_zone", b"_zone", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "tags", b"tags", "zone", b"zone"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_zone", b"_zone"]) -> typing.Literal["zone"] | None: ...
 
 global___ClusterServiceListMembersRequest = ClusterServiceListMembersRequest
 

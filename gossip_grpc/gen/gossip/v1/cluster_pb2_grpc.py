@@ -64,7 +64,8 @@ class ClusterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListMembers(self, request, context):
-        """The members this node knows, itself among them, in order of node_id, a page at a time.
+        """The members this node knows, itself among them, in order of node_id, a page at a time; all, or those that the
+        request asks for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

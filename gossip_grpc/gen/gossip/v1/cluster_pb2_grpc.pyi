@@ -31,7 +31,9 @@ class ClusterServiceStub:
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersRequest,
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersResponse,
     ]
-    """The members this node knows, itself among them, in order of node_id, a page at a time."""
+    """The members this node knows, itself among them, in order of node_id, a page at a time; all, or those that the
+    request asks for.
+    """
 
     Leave: grpc.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveRequest,
@@ -52,7 +54,9 @@ class ClusterServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersRequest,
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersResponse,
     ]
-    """The members this node knows, itself among them, in order of node_id, a page at a time."""
+    """The members this node knows, itself among them, in order of node_id, a page at a time; all, or those that the
+    request asks for.
+    """
 
     Leave: grpc.aio.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveRequest,
@@ -77,7 +81,9 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
         request: gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersRequest,
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersResponse]]:
-        """The members this node knows, itself among them, in order of node_id, a page at a time."""
+        """The members this node knows, itself among them, in order of node_id, a page at a time; all, or those that the
+        request asks for.
+        """
 
     @abc.abstractmethod
     def Leave(

@@ -1,0 +1,133 @@
+"""What the API says of members: which of them, what each is to the node, and why."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gossip_grpc import members
+from gossip_grpc.client import InvalidArgumentError, Member, MemberStatus
+from gossip_grpc.config import Config
+from gossip_grpc.core.engine import Engine, Settings
+from gossip_grpc.core.records import Accusation, Kind, Origin, Record
+from gossip_grpc.core.records import Member as Content
+from gossip_grpc.node import Node
+from tests.samples import A, B, C, D, member
+
+NOW = 10.0
+
+
+def learn(engine: Engine, *records: Record, now: float) -> None:
+    """Let an engine learn records of others, as by a rumor."""
+    engine.on_push(Origin("messenger", 1), "messenger:1", list(records), None, now)
+
+
+def accusation(target: str, accuser: Origin, sequence: int = 2, *, at: float = 0.0, phi: float = 9.0) -> Record:
+    content = Accusation(generation=1, incarnation=1, at=at, phi=phi)
+    return Record(Kind.ACCUSATION, (target, accuser.node_id), accuser, sequence, sequence, content)
+
+
+def engine_of(*records: Record) -> Engine:
+    """An engine of node a that has heard of these members at second 0."""
+    engine = Engine(A, Content(0, "a:1"), Settings(), random.Random(1), 0.0)
+    learn(engine, *records, now=0.0)
+    return engine
+
+
+def shown(engine: Engine, name: str, now: float = NOW) -> members.cluster_pb2.Member:
+    return members.encode(engine, engine.store.members()[name], now)
+
+
+def test_a_member_is_shown_with_what_it_is_since_when_and_why() -> None:
+    engine = engine_of(member(B), member(C), member(D, left=True))
+    learn(engine, accusation("b", C), now=4.0)
+    assert (shown(engine, "b").status, shown(engine, "b").status_since_seconds) == (2, 6.0)
+    assert shown(engine, "b").cause == "accused by c"
+    assert (shown(engine, "d").status, shown(engine, "d").cause) == (4, "it says that it leaves")
+    assert (shown(engine, "c").status, shown(engine, "c").status_since_seconds) == (1, 10.0)
+    assert shown(engine, "a").cause == "it is the node asked"
+
+
+def test_the_cause_names_everybody_who_accuses_a_member_by_now() -> None:
+    engine = engine_of(*(member(Origin(name, 1)) for name in "bcdefgh"))
+    learn(engine, accusation("b", C), now=4.0)
+    assert shown(engine, "b").cause == "accused by c"
+    learn(engine, accusation("b", D), now=5.0)
+    assert shown(engine, "b").cause == "accused by c, d"
+    learn(engine, member(B, 2, incarnation=2), now=6.0)
+    assert (shown(engine, "b").status, shown(engine, "b").cause) == (1, "it refuted what was said of it")
+
+
+def test_phi_is_shown_of_members_that_this_node_monitors_only() -> None:
+    everybody = [Origin(f"n{number}", 1) for number in range(20)]
+    engine = engine_of(*map(member, everybody))
+    seen = {name for name in engine.store.members() if shown(engine, name).HasField("phi")}
+    assert seen == set(engine.detector.watches)
+    assert 0 < len(seen) < 20
+    watched = min(seen)
+    assert shown(engine, watched, 1.0).phi < shown(engine, watched, 10.0).phi
+
+
+# By the API of a node
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    """Node a, which knows b and c of zone east and d, which has left; alone in fact."""
+    config = Config(node_id="a", peer_listen="127.0.0.1:0", client_listen="127.0.0.1:0", leave_timeout=0)
+    async with Node(config) as node:
+        learn(
+            node.engine,
+            member(B, zone="east", tags={"role": "db", "disk": "ssd"}),
+            member(C, zone="east", tags={"role": "web"}),
+            member(D, left=True),
+            now=node.scheduler.now(),
+        )
+        yield node
+
+
+def names(found: list[Member]) -> str:
+    return "".join(one.node_id for one in found)
+
+
+async def test_members_are_filtered_by_status_zone_and_tags(node: Node) -> None:
+    assert names(await node.members()) == "abcd"
+    assert names(await node.members(statuses=["left", "dead"])) == "d"
+    assert names(await node.members(statuses=[MemberStatus.ALIVE, MemberStatus.LEFT])) == "abcd"
+    assert names(await node.members(zone="east")) == "bc"
+    assert names(await node.members(zone="")) == "ad"
+    assert names(await node.members(tags={"role": "db"})) == "b"
+    assert names(await node.members(tags={"role": "db", "disk": "hdd"})) == ""
+    assert names(await node.members(zone="east", tags={"role": "web"}, statuses="alive")) == "c"
+
+
+async def test_a_page_token_is_good_for_the_filter_that_it_came_from_only(node: Node) -> None:
+    request = members.cluster_pb2.ClusterServiceListMembersRequest
+    stub = node._services.cluster
+    first = await stub.ListMembers(request(page_size=1, zone="east"), None)
+    assert [one.node_id for one in first.members] == ["b"]
+    second = await stub.ListMembers(request(zone="east", page_token=first.next_page_token), None)
+    assert [one.node_id for one in second.members] == ["c"]
+    assert not second.next_page_token
+    for other in (request(), request(zone="west"), request(zone="east", tags={"role": "web"}), request(statuses=[1])):
+        other.page_token = first.next_page_token
+        with pytest.raises(members.LocalError, match="page_token is not one of this listing"):
+            await stub.ListMembers(other, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"statuses": ["alive", "gone"]}, "statuses[1]"),
+        ({"statuses": [MemberStatus.UNKNOWN]}, "statuses[0]"),
+        ({"zone": 5}, "zone"),
+        ({"tags": ["role"]}, "tags"),
+        ({"tags": {"role": 5}}, "tags['role']"),
+    ],
+)
+async def test_a_filter_that_cannot_be_meant_is_named(node: Node, arguments: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        await node.members(**arguments)  # type: ignore[arg-type]  # that it is refused is the point
+    assert list(caught.value.fields) == [field]
