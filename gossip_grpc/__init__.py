@@ -13,6 +13,7 @@ from gossip_grpc.errors import (
     GossipError,
     InvalidArgumentError,
     KeyNotFoundError,
+    MemberNotFoundError,
     ResourceExhaustedError,
     UnavailableError,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "GossipError",
     "InvalidArgumentError",
     "KeyNotFoundError",
+    "MemberNotFoundError",
     "Node",
     "ResourceExhaustedError",
     "UnavailableError",

@@ -104,6 +104,10 @@ class KeyNotFoundError(GossipError):
     """The node asked holds no value for the key."""
 
 
+class MemberNotFoundError(GossipError):
+    """The node asked knows no member of that name."""
+
+
 class UnavailableError(GossipError):
     """The node cannot be reached, is stopping, or is not ready for writes yet. Retry, or ask another node."""
 

@@ -6,9 +6,9 @@ import json
 
 from gossip_grpc.core.engine import Engine
 from gossip_grpc.core.membership import Status
-from gossip_grpc.core.records import Record
-from gossip_grpc.core.store import member_of
-from gossip_grpc.errors import LocalError
+from gossip_grpc.core.records import Accusation, Record
+from gossip_grpc.core.store import accusation_of, member_of
+from gossip_grpc.errors import LocalError, NotFoundError, Reason
 from gossip_grpc.gen.gossip.v1 import cluster_pb2
 
 _STATUSES = {cluster_pb2.MemberStatus.Value(f"MEMBER_STATUS_{status}"): status for status in Status}
@@ -69,6 +69,86 @@ def encode(engine: Engine, record: Record, now: float) -> cluster_pb2.Member:
         status_since_seconds=round(now - standing.since, 3) if standing else 0.0,
         cause="it is the node asked" if name == membership.node_id else standing.cause if standing else "",
     )
+
+
+def explain(engine: Engine, name: str, now: float) -> cluster_pb2.ClusterServiceExplainMemberResponse:
+    """Why a member is what it is to this node.
+
+    Raises:
+        NotFoundError: there is no such member.
+    """
+    membership = engine.membership
+    records = engine.store.members()
+    if name not in records:
+        raise NotFoundError(f"this node knows no member {name!r}", reason=Reason.MEMBER_NOT_FOUND)
+    accusations = [
+        _accusation(accuser, accusation_of(record), now + engine.wall_offset)
+        for accuser, record in sorted(membership.accusations(name).items())
+    ]
+    monitors = sorted(membership.monitors.of(name))
+    return cluster_pb2.ClusterServiceExplainMemberResponse(
+        member=encode(engine, records[name], now),
+        monitors=[
+            cluster_pb2.Monitor(
+                node_id=monitor,
+                client_address=member_of(records[monitor]).client_address,
+                view=_view(engine, name, now) if monitor == membership.node_id else None,
+            )
+            for monitor in monitors
+        ],
+        accusations=accusations,
+        accusers_needed=membership.quorum(name),
+        verdict=_verdict(engine, name, monitors, len(accusations)),
+    )
+
+
+def _view(engine: Engine, name: str, now: float) -> cluster_pb2.MonitorView | None:
+    detector = engine.detector
+    watch = detector.watches.get(name)
+    if watch is None:  # about to be
+        return None
+    return cluster_pb2.MonitorView(
+        phi=_rounded(detector.phi(name, now)),
+        mean_seconds=round(watch.intervals.mean, 4),
+        deviation_seconds=round(watch.intervals.deviation(detector.settings.min_deviation), 4),
+        last_heartbeat_seconds=None if watch.beat is None else round(now - watch.beat, 3),
+        heartbeats=watch.beats,
+        phase=cluster_pb2.MonitorPhase.Value(f"MONITOR_PHASE_{watch.phase.name}"),
+    )
+
+
+def _accusation(accuser: str, accusation: Accusation, unix_time: float) -> cluster_pb2.MemberAccusation:
+    return cluster_pb2.MemberAccusation(
+        accuser=accuser,
+        made_at=round(accusation.at, 3),
+        made_seconds_ago=round(unix_time - accusation.at, 3),
+        phi=accusation.phi,
+        incarnation=accusation.incarnation,
+    )
+
+
+def _verdict(engine: Engine, name: str, monitors: list[str], accusers: int) -> str:
+    """What it would take to declare a member dead, by the rule of `Membership`."""
+    settings = engine.settings.detector
+    status = engine.membership.status(name)
+    if status is Status.LEFT:
+        return f"it has left by itself, and is forgotten {settings.reap_after:g} s after that"
+    if status is Status.DEAD:
+        return (
+            "it is dead, and alive again as soon as it answers and says so; if it does not, it is forgotten "
+            f"{settings.reap_after:g} s after the last accusation"
+        )
+    if not monitors:
+        return "nobody monitors it, for there is no other member that nobody accuses"
+    quorum = engine.membership.quorum(name)
+    if len(monitors) == 1:
+        lasts = f"{monitors[0]}, its only monitor, must accuse it for {settings.suspicion_timeout:g} s"
+        return f"{lasts}, or {quorum} members at once; {_does(accusers)}"
+    return f"{quorum} members must accuse it, for it has {len(monitors)} monitors; {_does(accusers)}"
+
+
+def _does(accusers: int) -> str:
+    return "nobody does now" if not accusers else f"{accusers} does now" if accusers == 1 else f"{accusers} do now"
 
 
 def _rounded(phi: float | None) -> float | None:

@@ -301,6 +301,11 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         items, token = _page(node, wanted.listing, request, found)
         return cluster_pb2.ClusterServiceListMembersResponse(members=items, next_page_token=token)
 
+    async def ExplainMember(
+        self, request: cluster_pb2.ClusterServiceExplainMemberRequest, context: Any
+    ) -> cluster_pb2.ClusterServiceExplainMemberResponse:
+        return members.explain(self._node.engine, request.node_id, self._node.scheduler.now())
+
     async def Leave(
         self, request: cluster_pb2.ClusterServiceLeaveRequest, context: Any
     ) -> cluster_pb2.ClusterServiceLeaveResponse:

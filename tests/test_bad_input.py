@@ -177,6 +177,12 @@ CASES = {
         "INVALID_ARGUMENT",
         "statuses[1]",
     ),
+    "explain: no such member": Case(
+        "ClusterService/ExplainMember",
+        cluster_pb2.ClusterServiceExplainMemberRequest(node_id="nobody"),
+        Code.NOT_FOUND,
+        "MEMBER_NOT_FOUND",
+    ),
     # Peers
     **{
         f"sender: {name} ({case.method})": case

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -371,6 +372,85 @@ def test_on_a_terminal_columns_that_nobody_fills_are_left_out(node: FakeNode, cl
     response = cluster_pb2.ClusterServiceListMembersResponse(members=MEMBERS[1:])
     node.answers[cluster_pb2.ClusterServiceListMembersRequest] = response
     assert cli("members", terminal=80).out.splitlines()[0].split() == ["node", "status", "since"]
+
+
+def explanation(own_client_address: str) -> Message:
+    """Member c explained by node a; its other monitor b, as far as b says so, is reached at the address."""
+    return cluster_pb2.ClusterServiceExplainMemberResponse(
+        member=cluster_pb2.Member(
+            node_id="c",
+            generation=7,
+            incarnation=2,
+            peer_address="10.0.0.3:7946",
+            status=cluster_pb2.MEMBER_STATUS_SUSPECT,
+            status_since_seconds=4,
+            cause="accused by node-a",
+        ),
+        monitors=[
+            cluster_pb2.Monitor(
+                node_id="node-a",
+                view=cluster_pb2.MonitorView(
+                    phi=12.34,
+                    mean_seconds=0.5,
+                    deviation_seconds=0.1,
+                    last_heartbeat_seconds=4.25,
+                    phase=cluster_pb2.MONITOR_PHASE_ACCUSING,
+                ),
+            ),
+            cluster_pb2.Monitor(node_id="b", client_address=own_client_address),
+        ],
+        accusations=[
+            cluster_pb2.MemberAccusation(accuser="node-a", made_at=0, made_seconds_ago=4, phi=8.04, incarnation=2)
+        ],
+        accusers_needed=2,
+        verdict="2 members must accuse it",
+    )
+
+
+def test_explain_says_in_words_why_a_member_is_what_it_is(
+    node: FakeNode, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        nobody = f"127.0.0.1:{holder.getsockname()[1]}"
+    node.answers[cluster_pb2.ClusterServiceExplainMemberRequest] = explanation(nobody)
+    assert cli("members", "explain", "c").out.splitlines() == [
+        "c is suspect, for 4.0 s: accused by node-a",
+        "generation 7, incarnation 2, at 10.0.0.3:7946",
+        "monitored by:",
+        "  node-a  accusing it: phi 12.3, last heartbeat 4.2 s ago (one each 0.50 s, deviation 0.10 s)",
+        f"  b       did not say what it hears; ask it: --address {nobody}",
+        "accused by:",
+        "  node-a  since 1970-01-01 00:00:00, 4.0 s ago, at phi 8.0",
+        "to be declared dead: 2 members must accuse it",
+    ]
+    assert node.requests == [cluster_pb2.ClusterServiceExplainMemberRequest(node_id="c")]
+
+
+def test_explain_asks_the_other_monitors_what_they_hear(node: FakeNode, cli: Cli) -> None:
+    with serving() as other:
+        heard = cluster_pb2.Monitor(node_id="b", view=cluster_pb2.MonitorView(phi=3, phase=1))  # type: ignore[arg-type]
+        answer = cluster_pb2.ClusterServiceExplainMemberResponse(
+            monitors=[cluster_pb2.Monitor(node_id="node-a"), heard]
+        )
+        other.answers[cluster_pb2.ClusterServiceExplainMemberRequest] = answer
+        node.answers[cluster_pb2.ClusterServiceExplainMemberRequest] = explanation(other.address)
+        found = cli("members", "explain", "c", "--output", "json").json
+        words = cli("members", "explain", "c").out
+    assert [monitor["view"]["phi"] for monitor in found["monitors"]] == [12.34, 3.0]
+    assert found["accusations"][0]["accuser"] == "node-a"
+    assert "  b       listening: phi 3.0, no heartbeat yet (one each 0.00 s, deviation 0.00 s)\n" in words
+
+
+def test_explaining_a_member_that_nobody_monitors_or_accuses_says_so(node: FakeNode, cli: Cli) -> None:
+    response = cluster_pb2.ClusterServiceExplainMemberResponse(member=cluster_pb2.Member(node_id="c"))
+    node.answers[cluster_pb2.ClusterServiceExplainMemberRequest] = response
+    assert cli("members", "explain", "c").out.splitlines()[2:4] == ["monitored by nobody", "accused by nobody"]
+    fault = Fault(grpc.StatusCode.NOT_FOUND, "this node knows no member 'z'", "MEMBER_NOT_FOUND")
+    node.answers[cluster_pb2.ClusterServiceExplainMemberRequest] = fault
+    missing = cli("members", "explain", "z")
+    assert (missing.code, missing.err) == (1, "Error: this node knows no member 'z'\n")
 
 
 STATUS = cluster_pb2.ClusterServiceGetStatusResponse(

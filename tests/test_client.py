@@ -34,7 +34,12 @@ from gossip_grpc.client import (
     GossipError,
     InvalidArgumentError,
     KeyNotFoundError,
+    MemberAccusation,
+    MemberNotFoundError,
     MemberStatus,
+    Monitor,
+    MonitorPhase,
+    MonitorView,
     Origin,
     ResourceExhaustedError,
     Session,
@@ -250,6 +255,39 @@ def test_members_are_asked_for_by_status_zone_and_tags_on_every_page() -> None:
         assert client.members(statuses=["dead"], zone="", tags={"k": "v"}) == []
 
 
+def test_an_explanation_has_what_the_monitors_hear_and_who_accuses() -> None:
+    view = cluster_pb2.MonitorView(
+        phi=1.5,
+        mean_seconds=0.5,
+        deviation_seconds=0.1,
+        last_heartbeat_seconds=0,
+        heartbeats=3,
+        phase=cluster_pb2.MONITOR_PHASE_ASKING,
+    )
+    silent = cluster_pb2.MonitorView(phase=99)  # type: ignore[arg-type]  # as a later schema may send
+    response = cluster_pb2.ClusterServiceExplainMemberResponse(
+        member=cluster_pb2.Member(node_id="b", status=cluster_pb2.MEMBER_STATUS_SUSPECT),
+        monitors=[
+            cluster_pb2.Monitor(node_id="a", client_address="a:2", view=view),
+            cluster_pb2.Monitor(node_id="c", view=silent),
+            cluster_pb2.Monitor(node_id="d"),
+        ],
+        accusations=[cluster_pb2.MemberAccusation(accuser="c", made_at=99, made_seconds_ago=2, phi=8, incarnation=4)],
+        accusers_needed=2,
+        verdict="so it is",
+    )
+    with talk((cluster_pb2.ClusterServiceExplainMemberRequest(node_id="b"), response)) as client:
+        found = client.explain("b")
+    assert found.member.status is MemberStatus.SUSPECT
+    assert found.monitors == (
+        Monitor("a", "a:2", MonitorView(1.5, 0.5, 0.1, 0.0, 3, MonitorPhase.ASKING)),
+        Monitor("c", "", MonitorView(0.0, 0.0, 0.0, None, 0, MonitorPhase.UNKNOWN)),
+        Monitor("d", "", None),
+    )
+    assert found.accusations == (MemberAccusation("c", 99.0, 2.0, 8.0, 4),)
+    assert (found.accusers_needed, found.verdict) == (2, "so it is")
+
+
 def test_status_tells_coverage_by_origin_and_the_ranges_above_apart() -> None:
     coverage = [
         cluster_pb2.OriginCoverage(origin=ORIGIN, sequence=5),
@@ -292,6 +330,7 @@ Code = grpc.StatusCode
 FAULTS = [
     (Code.INVALID_ARGUMENT, "INVALID_ARGUMENT", InvalidArgumentError),
     (Code.NOT_FOUND, "KEY_NOT_FOUND", KeyNotFoundError),
+    (Code.NOT_FOUND, "MEMBER_NOT_FOUND", MemberNotFoundError),
     (Code.UNAVAILABLE, "NOT_READY", UnavailableError),
     (Code.UNAVAILABLE, "STOPPING", UnavailableError),
     (Code.OUT_OF_RANGE, "COUNTER_OVERFLOW", InvalidArgumentError),
@@ -621,7 +660,7 @@ def test_both_clients_have_the_same_verbs_with_the_same_parameters() -> None:
         verbs = verbs_of(client)
     assert verbs == verbs_of(AsyncClient())
     assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value')"
-    assert len(verbs) == 15
+    assert len(verbs) == 16
 
 
 def test_a_verb_documents_itself() -> None:

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gossip_grpc import members
-from gossip_grpc.client import InvalidArgumentError, Member, MemberStatus
+from gossip_grpc.client import InvalidArgumentError, Member, MemberNotFoundError, MemberStatus
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
+from gossip_grpc.core.messages import HeartbeatRequest
 from gossip_grpc.core.records import Accusation, Kind, Origin, Record
 from gossip_grpc.core.records import Member as Content
 from gossip_grpc.node import Node
@@ -70,6 +71,49 @@ def test_phi_is_shown_of_members_that_this_node_monitors_only() -> None:
     assert shown(engine, watched, 1.0).phi < shown(engine, watched, 10.0).phi
 
 
+def test_a_monitor_explains_what_it_hears_and_who_accuses_the_member() -> None:
+    engine = engine_of(member(B, address="b:1", client_address="b:2"), member(C, client_address="c:2"))
+    engine.wall_offset = 1000.0
+    for second in range(4):
+        engine.on_heartbeat(B, "b:1", HeartbeatRequest(1, second, 0), float(second))
+    learn(engine, accusation("b", C, at=1003.5), now=4.0)
+    found = members.explain(engine, "b", 5.0)
+    assert found.member == shown(engine, "b", 5.0)
+    ours, theirs = found.monitors
+    assert (ours.node_id, theirs.node_id, theirs.client_address) == ("a", "c", "c:2")
+    assert not theirs.HasField("view")
+    assert ours.view.phi == found.member.phi > 0
+    assert 0.5 < ours.view.mean_seconds < 1
+    assert (ours.view.last_heartbeat_seconds, ours.view.heartbeats) == (2.0, 4)
+    assert ours.view.phase == members.cluster_pb2.MONITOR_PHASE_LISTENING
+    [said] = found.accusations
+    assert (said.accuser, said.made_at, said.made_seconds_ago, said.phi, said.incarnation) == ("c", 1003.5, 1.5, 9.0, 1)
+    assert (found.accusers_needed, found.verdict) == (
+        2,
+        "2 members must accuse it, for it has 2 monitors; 1 does now",
+    )
+
+
+def test_before_the_first_heartbeat_there_is_no_time_of_the_last_one() -> None:
+    [monitor, *_] = members.explain(engine_of(member(B), member(C)), "b", 1.0).monitors
+    assert (monitor.node_id, monitor.view.heartbeats) == ("a", 0)
+    assert not monitor.view.HasField("last_heartbeat_seconds")
+
+
+def test_what_it_takes_is_said_as_the_rules_of_membership_have_it() -> None:
+    def verdict(engine: Engine, name: str = "b") -> str:
+        return members.explain(engine, name, NOW).verdict
+
+    assert verdict(engine_of(), "a") == "nobody monitors it, for there is no other member that nobody accuses"
+    pair = engine_of(member(B))
+    assert verdict(pair) == "a, its only monitor, must accuse it for 3 s, or 2 members at once; nobody does now"
+    assert verdict(engine_of(member(B, left=True))) == "it has left by itself, and is forgotten 86400 s after that"
+    many = engine_of(*(member(Origin(name, 1)) for name in "bcdefghij"))
+    assert verdict(many).startswith("2 members must accuse it, for it has ")
+    learn(many, accusation("b", C), accusation("b", D), now=1.0)
+    assert verdict(many).startswith("it is dead, and alive again as soon as it answers and says so")
+
+
 # By the API of a node
 
 
@@ -115,6 +159,13 @@ async def test_a_page_token_is_good_for_the_filter_that_it_came_from_only(node: 
         other.page_token = first.next_page_token
         with pytest.raises(members.LocalError, match="page_token is not one of this listing"):
             await stub.ListMembers(other, None)
+
+
+async def test_a_member_that_there_is_not_cannot_be_explained(node: Node) -> None:
+    assert (await node.explain("b")).member.node_id == "b"
+    with pytest.raises(MemberNotFoundError, match="this node knows no member 'z'") as caught:
+        await node.explain("z")
+    assert caught.value.reason == "MEMBER_NOT_FOUND"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from gossip_grpc.errors import (
     GossipError,
     InvalidArgumentError,
     KeyNotFoundError,
+    MemberNotFoundError,
     UnavailableError,
 )
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 NOT_FOUND, USAGE, UNAVAILABLE, FAILED = 1, 2, 3, 4
 _EXIT_CODES: dict[type[GossipError], int] = {
     KeyNotFoundError: NOT_FOUND,
+    MemberNotFoundError: NOT_FOUND,
     InvalidArgumentError: USAGE,
     UnavailableError: UNAVAILABLE,
     DeadlineError: UNAVAILABLE,

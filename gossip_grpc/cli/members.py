@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from gossip_grpc.cli import show
-from gossip_grpc.cli.base import Command, Settings, node_options
+from gossip_grpc.cli.base import Group, Settings, node_options
 
 if TYPE_CHECKING:
-    from gossip_grpc.client import Member
+    from gossip_grpc.client import Explanation, Member, Monitor
+
+ASK_TIMEOUT = 2.0
+"""Seconds that a monitor other than the node asked may take to say what it hears, unless --timeout says otherwise."""
 
 STATUSES = ("alive", "suspect", "dead", "left")
 
@@ -24,13 +29,13 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
     return dict(text.split("=", 1) for text in given)
 
 
-@click.command(cls=Command)
+@click.group(cls=Group, invoke_without_command=True)
 @click.option("--status", "statuses", type=click.Choice(STATUSES), multiple=True, help="Only these; repeatable.")
 @click.option("--zone", help="Only those of this zone.")
 @click.option("--tag", "tags", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="With this tag; repeatable.")
 @node_options()
-@click.pass_obj
-def members(settings: Settings, statuses: tuple[str, ...], zone: str | None, tags: dict[str, str]) -> None:
+@click.pass_context
+def members(ctx: click.Context, statuses: tuple[str, ...], zone: str | None, tags: dict[str, str]) -> None:
     """List the members of the cluster.
 
     The status is what the member is to the node asked: alive, suspect, dead or left; unreachable if it should be alive
@@ -43,6 +48,9 @@ def members(settings: Settings, statuses: tuple[str, ...], zone: str | None, tag
       gossip-grpc members --status suspect --status dead
       gossip-grpc members --zone east --tag role=db --output json
     """
+    if ctx.invoked_subcommand is not None:
+        return
+    settings = ctx.ensure_object(Settings)
     with settings.client() as client:
         found = client.members(statuses=statuses, zone=zone, tags=tags)
     if settings.json:
@@ -63,3 +71,69 @@ def _row(member: Member) -> tuple[str, ...]:
         ",".join(f"{name}={text}" for name, text in sorted(member.tags.items())),
         member.version,
     )
+
+
+@members.command()
+@click.argument("node")
+@node_options()
+@click.pass_obj
+def explain(settings: Settings, node: str) -> None:
+    """Say why a member is what it is.
+
+    Who monitors it and what each of them hears, who accuses it, and what it would take to declare it dead. What a
+    monitor hears is known to that monitor alone: those that are other nodes are asked at their client addresses.
+
+    Examples:
+      gossip-grpc members explain node-3
+      gossip-grpc members explain node-3 --output json
+    """
+    with settings.client() as client:
+        found = client.explain(node)
+    found = replace(found, monitors=tuple(_asked(settings, node, monitor) for monitor in found.monitors))
+    if settings.json:
+        show.as_json(asdict(found))
+        return
+    for line in _in_words(found):
+        click.echo(show.cell(line))
+
+
+def _asked(settings: Settings, node: str, monitor: Monitor) -> Monitor:
+    """A monitor with what it hears itself, if it can be asked."""
+    from gossip_grpc.client import Client, GossipError  # noqa: PLC0415 - not before it is needed
+
+    if monitor.view is not None or not monitor.client_address:
+        return monitor
+    try:
+        with Client(monitor.client_address, timeout=settings.timeout or ASK_TIMEOUT) as client:
+            return next((one for one in client.explain(node).monitors if one.node_id == monitor.node_id), monitor)
+    except GossipError:
+        return monitor
+
+
+def _in_words(found: Explanation) -> Iterator[str]:
+    member = found.member
+    yield f"{member.node_id} is {member.status}, for {show.duration(member.status_since_seconds)}: {member.cause}"
+    yield f"generation {member.generation}, incarnation {member.incarnation}, at {member.peer_address}"
+    yield "monitored by:" if found.monitors else "monitored by nobody"
+    width = max((len(monitor.node_id) for monitor in found.monitors), default=0)
+    for monitor in found.monitors:
+        yield f"  {monitor.node_id:{width}}  {_heard(monitor)}"
+    yield "accused by:" if found.accusations else "accused by nobody"
+    width = max((len(one.accuser) for one in found.accusations), default=0)
+    for one in found.accusations:
+        at = datetime.fromtimestamp(one.made_at).astimezone()
+        ago = show.duration(max(one.made_seconds_ago, 0.0))
+        yield f"  {one.accuser:{width}}  since {at:%Y-%m-%d %H:%M:%S}, {ago} ago, at phi {one.phi:.1f}"
+    yield f"to be declared dead: {found.verdict}"
+
+
+def _heard(monitor: Monitor) -> str:
+    view = monitor.view
+    if view is None:
+        return f"did not say what it hears; ask it: --address {monitor.client_address or 'its client address'}"
+    if view.last_heartbeat_seconds is None:
+        last = "no heartbeat yet"
+    else:
+        last = f"last heartbeat {view.last_heartbeat_seconds:.1f} s ago"
+    usual = f"one each {view.mean_seconds:.2f} s, deviation {view.deviation_seconds:.2f} s"
+    return f"{view.phase}: phi {view.phi:.1f}, {last} ({usual})"

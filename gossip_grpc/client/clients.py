@@ -205,6 +205,7 @@ class Cluster:
 
     status = _blocking(verbs.get_status)
     members = _gathering(verbs.list_members, list)
+    explain = _blocking(verbs.explain_member)
 
 
 class Client(Cluster):
@@ -262,6 +263,7 @@ class AsyncCluster:
 
     status = _awaiting(verbs.get_status)
     members = _gathering_async(verbs.list_members, list)
+    explain = _awaiting(verbs.explain_member)
 
 
 class AsyncClient(AsyncCluster):

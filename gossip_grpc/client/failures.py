@@ -18,6 +18,7 @@ from gossip_grpc.errors import (
     GossipError,
     InvalidArgumentError,
     KeyNotFoundError,
+    MemberNotFoundError,
     Reason,
     ResourceExhaustedError,
     UnavailableError,
@@ -32,6 +33,10 @@ _ERRORS: dict[grpc.StatusCode, type[GossipError]] = {
     grpc.StatusCode.CANCELLED: UnavailableError,  # the node stopped with the call under way
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
+}
+_NOT_FOUND: dict[str, type[GossipError]] = {
+    Reason.KEY_NOT_FOUND: KeyNotFoundError,
+    Reason.MEMBER_NOT_FOUND: MemberNotFoundError,
 }
 # Both forms in which grpcio has told why it could not connect: "connect: Connection refused (111)", and without
 # the call and the number.
@@ -53,8 +58,8 @@ def error_of(call: grpc.Call, *, address: str, timeout: float) -> GossipError:
 def error_for(code: grpc.StatusCode, message: str, *, reason: str | None, fields: dict[str, str]) -> GossipError:
     """Returns the error that stands for a status, with the node's reason if it gave one."""
     kind = _ERRORS.get(code, GossipError)
-    if reason == Reason.KEY_NOT_FOUND and code is grpc.StatusCode.NOT_FOUND:
-        kind = KeyNotFoundError
+    if code is grpc.StatusCode.NOT_FOUND:
+        kind = _NOT_FOUND.get(reason or "", GossipError)
     return kind(message, reason=reason, fields=fields)
 
 

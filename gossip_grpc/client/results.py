@@ -114,6 +114,65 @@ class Member:
     """Why it is that, in words."""
 
 
+class MonitorPhase(StrEnum):
+    """What a monitor does about a member."""
+
+    UNKNOWN = "unknown"
+    """The node sent one that this version of the client has no word for."""
+    LISTENING = "listening"
+    PINGING = "pinging it"
+    ASKING = "asking others"
+    ACCUSING = "accusing it"
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorView:
+    """What a monitor hears of a member; times in seconds."""
+
+    phi: float
+    mean_seconds: float
+    deviation_seconds: float
+    last_heartbeat_seconds: float | None
+    """Since its last heartbeat; None before the first."""
+    heartbeats: int
+    phase: MonitorPhase
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """A monitor of a member."""
+
+    node_id: str
+    client_address: str
+    view: MonitorView | None
+    """What it hears; None unless it is the node asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberAccusation:
+    """What a member says of another one that it cannot reach."""
+
+    accuser: str
+    made_at: float
+    """Unix time in seconds, by the accuser's clock."""
+    made_seconds_ago: float
+    phi: float
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a member is what it is to the node asked."""
+
+    member: Member
+    monitors: tuple[Monitor, ...]
+    accusations: tuple[MemberAccusation, ...]
+    accusers_needed: int
+    """How many must accuse it for it to be dead at once."""
+    verdict: str
+    """What it would take to declare it dead, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class GossipCounters:
     """What the node has done for gossip since it started; each is explained in `cluster.proto`."""

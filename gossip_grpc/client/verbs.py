@@ -19,9 +19,14 @@ from gossip_grpc.client.results import (
     Deletion,
     Dot,
     Entry,
+    Explanation,
     GossipCounters,
     Member,
+    MemberAccusation,
     MemberStatus,
+    Monitor,
+    MonitorPhase,
+    MonitorView,
     Origin,
     Session,
     SetSummary,
@@ -252,6 +257,18 @@ def list_members(
     )
 
 
+def explain_member(node_id: str) -> Call[Explanation]:
+    """Explains why a member is what it is to the node asked. MemberNotFoundError if it knows no such member.
+
+    What a monitor hears is known to that monitor alone: ask each for its own.
+    """
+    return _call(
+        lambda stubs: stubs.cluster.ExplainMember,
+        cluster_pb2.ClusterServiceExplainMemberRequest(node_id=_text("node_id", node_id)),
+        _read_explanation,
+    )
+
+
 def leave() -> Call[int]:
     """Makes the node leave its cluster and stop; returns how many peers hold its leave record."""
     return _call(
@@ -326,6 +343,12 @@ _STATUSES: dict[cluster_pb2.MemberStatus, MemberStatus] = {
     cluster_pb2.MEMBER_STATUS_DEAD: MemberStatus.DEAD,
     cluster_pb2.MEMBER_STATUS_LEFT: MemberStatus.LEFT,
 }
+_PHASES: dict[cluster_pb2.MonitorPhase, MonitorPhase] = {
+    cluster_pb2.MONITOR_PHASE_LISTENING: MonitorPhase.LISTENING,
+    cluster_pb2.MONITOR_PHASE_PINGING: MonitorPhase.PINGING,
+    cluster_pb2.MONITOR_PHASE_ASKING: MonitorPhase.ASKING,
+    cluster_pb2.MONITOR_PHASE_ACCUSING: MonitorPhase.ACCUSING,
+}
 _NUMBERS = {str(status): number for number, status in _STATUSES.items()}
 _COUNTERS = tuple(field.name for field in fields(GossipCounters))
 
@@ -365,6 +388,33 @@ def _read_member(member: cluster_pb2.Member) -> Member:
         phi=member.phi if member.HasField("phi") else None,
         status_since_seconds=member.status_since_seconds,
         cause=member.cause,
+    )
+
+
+def _read_view(view: cluster_pb2.MonitorView) -> MonitorView:
+    return MonitorView(
+        phi=view.phi,
+        mean_seconds=view.mean_seconds,
+        deviation_seconds=view.deviation_seconds,
+        last_heartbeat_seconds=view.last_heartbeat_seconds if view.HasField("last_heartbeat_seconds") else None,
+        heartbeats=view.heartbeats,
+        phase=_PHASES.get(view.phase, MonitorPhase.UNKNOWN),
+    )
+
+
+def _read_explanation(response: cluster_pb2.ClusterServiceExplainMemberResponse) -> Explanation:
+    return Explanation(
+        member=_read_member(response.member),
+        monitors=tuple(
+            Monitor(one.node_id, one.client_address, _read_view(one.view) if one.HasField("view") else None)
+            for one in response.monitors
+        ),
+        accusations=tuple(
+            MemberAccusation(one.accuser, one.made_at, one.made_seconds_ago, one.phi, one.incarnation)
+            for one in response.accusations
+        ),
+        accusers_needed=response.accusers_needed,
+        verdict=response.verdict,
     )
 
 

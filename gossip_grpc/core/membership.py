@@ -37,6 +37,9 @@ from gossip_grpc.core.rings import Ring
 from gossip_grpc.core.selection import Candidate
 from gossip_grpc.core.store import Store, accusation_of, member_of
 
+MAX_INCARNATION = 2**62
+"""A wish to forget a higher one is void: its target could not refute it."""
+
 UNREACHABLE_AFTER = 2
 """Calls in a row that must fail until a peer is taken for unreachable: one may be lost."""
 
@@ -135,6 +138,7 @@ class Membership:
     def __init__(self, store: Store, address: str, suspicion_timeout: float = 3.0) -> None:
         self.monitors = Monitors()
         self._store = store
+        store.members_changed |= store.members().keys()  # what is on disk already is new here
         self._suspicion_timeout = suspicion_timeout
         self._standings: dict[str, Standing] = {}
         self._accused: set[str] = set()
@@ -275,24 +279,21 @@ class Membership:
         found = {}
         for accuser, accusation in self._store.accusations(node_id).items():
             said = accusation_of(accusation)
-            if not said.withdrawn and not said.forget and (said.generation, said.incarnation) >= life:
+            if not said.withdrawn and not said.forget and (said.generation, said.incarnation) == life:
                 found[accuser] = accusation
         return found
+
+    def quorum(self, node_id: str) -> int:
+        """How many must accuse a member for it to be dead at once: more than half of its monitors, never one."""
+        return max(len(self.monitors.of(node_id)) // 2 + 1, 2)
 
     def accused_incarnation(self) -> int | None:
         """The highest incarnation of this node in this life that anybody accuses or wants forgotten; None if nobody."""
         own = self.own()
         if own is None:
             return None
-        said = [accusation_of(record) for record in self._store.accusations(self.node_id).values()]
-        named = [
-            one.incarnation
-            for one in said
-            if not one.withdrawn
-            and one.generation == self._store.origin.generation
-            and one.incarnation >= own.incarnation
-        ]
-        return max(named, default=None)
+        accused = [own.incarnation] if self.accusations(self.node_id) else []
+        return max([*accused, *self._unwanted(self.node_id)], default=None)
 
     def monitored(self) -> list[str]:
         """The members that this node is a monitor of, those that are accused but not dead among them."""
@@ -310,23 +311,34 @@ class Membership:
         found = []
         for name in sorted(self._store.members_changed):
             record = self._store.members().get(name)
-            if record is None or name == self.node_id:
-                continue
-            life = (record.origin.generation, member_of(record).incarnation)
-            said = map(accusation_of, self._store.accusations(name).values())
-            if any(one.forget and (one.generation, one.incarnation) >= life for one in said):
+            if record is not None and name != self.node_id and self._unwanted(name):
                 found.append(name)
         return found
 
+    def _unwanted(self, node_id: str) -> list[int]:
+        """The incarnations, of those that a member's present life may have, up to which it is to be forgotten."""
+        record = self._store.members()[node_id]
+        return [
+            one.incarnation
+            for one in map(accusation_of, self._store.accusations(node_id).values())
+            if one.forget
+            and one.generation == record.origin.generation
+            and member_of(record).incarnation <= one.incarnation <= MAX_INCARNATION
+        ]
+
     def expired(self, now: float, wall_offset: float, reap_after: float) -> list[str]:
-        """Members that have been dead, by the accusations' own time, or gone, by ours, for longer than `reap_after`."""
+        """Members that have been dead or gone for longer than `reap_after`.
+
+        The dead since the last accusation by its own time, for this node may have started after it; but not since later
+        than we know, whatever the accuser's clock says.
+        """
         found = []
         for name in self._gone:
             standing = self._standings[name]
             since = standing.since
             if standing.status is Status.DEAD:
                 made = [accusation_of(record).at for record in self.accusations(name).values()]
-                since = max(made, default=since + wall_offset) - wall_offset
+                since = min(since, max(made) - wall_offset)
             if now - since > reap_after:
                 found.append(name)
         return sorted(found)
@@ -342,7 +354,7 @@ class Membership:
                 for name, since in zip(self._accused, waiting, strict=True)
                 if since is not None
                 and self._standings[name].status is Status.SUSPECT
-                and len(self.monitors.of(name)) == 1
+                and len(self.monitors.of(name)) <= 1
             ),
             default=float("inf"),
         )
@@ -401,19 +413,21 @@ class Membership:
             return Status.LEFT
         if suspected is None:
             return Status.ALIVE
-        monitors = len(self.monitors.of(name))
-        if monitors > 1 or accusers > 1:
-            return Status.DEAD if 2 * accusers > monitors else Status.SUSPECT
+        if accusers >= self.quorum(name):
+            return Status.DEAD
+        if len(self.monitors.of(name)) > 1:
+            return Status.SUSPECT
         return Status.DEAD if now >= suspected + self._suspicion_timeout else Status.SUSPECT
 
     def _forgotten(self, name: str, changes: list[Change]) -> None:
+        standing = self._standings.pop(name, None)
+        if standing is None:
+            return  # an accusation of somebody whom this node does not know, or no longer
         self.monitors.remove(name)
         self._accused.discard(name)
         self._contacts.pop(name, None)
         self._unreachable.discard(name)
-        standing = self._standings.pop(name, None)
-        if standing is not None:
-            changes.append(Change(name, standing.status, None, False, "it was forgotten"))
+        changes.append(Change(name, standing.status, None, False, "it was forgotten"))
 
     def newer(self, origin: Origin) -> int:
         """The generation of the newest life of a node that is known, if it is newer than this one; else 0."""

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from gossip_grpc.gen.gossip.v1 import common_pb2 as gossip_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gossip/v1/cluster.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"\xea\x02\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x14\n\x0cpeer_address\x18\x04 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12)\n\x04tags\x18\x07 \x03(\x0b\x32\x1b.gossip.v1.Member.TagsEntry\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\'\n\x06status\x18\t \x01(\x0e\x32\x17.gossip.v1.MemberStatus\x12\x11\n\treachable\x18\n \x01(\x08\x12\x10\n\x03phi\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x14status_since_seconds\x18\x0c \x01(\x01\x12\r\n\x05\x63\x61use\x18\r \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04_phi\"\x88\x03\n\x0eGossipCounters\x12\x0e\n\x06rounds\x18\x01 \x01(\x04\x12\x15\n\rrounds_agreed\x18\x02 \x01(\x04\x12\x15\n\rrounds_failed\x18\x03 \x01(\x04\x12\x13\n\x0bpushes_sent\x18\x04 \x01(\x04\x12\x17\n\x0fpushes_received\x18\x05 \x01(\x04\x12\x12\n\npulls_sent\x18\x06 \x01(\x04\x12\x16\n\x0epulls_received\x18\x07 \x01(\x04\x12\x12\n\nbytes_sent\x18\x08 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\t \x01(\x04\x12\x16\n\x0erecords_merged\x18\n \x01(\x04\x12\x17\n\x0frecords_ignored\x18\x0b \x01(\x04\x12\x12\n\nfull_syncs\x18\x0c \x01(\x04\x12\x16\n\x0e\x62\x61\x63kstop_heals\x18\r \x01(\x04\x12\x0f\n\x07refused\x18\x0e \x01(\x04\x12\x0e\n\x06purged\x18\x0f \x01(\x04\x12\x17\n\x0fheartbeats_sent\x18\x10 \x01(\x04\x12\x1b\n\x13heartbeats_received\x18\x11 \x01(\x04\"n\n\x0eOriginCoverage\x12!\n\x06origin\x18\x01 \x01(\x0b\x32\x11.gossip.v1.Origin\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\'\n\x05\x61\x62ove\x18\x03 \x03(\x0b\x32\x18.gossip.v1.SequenceRange\" \n\x1e\x43lusterServiceGetStatusRequest\"\xe4\x03\n\x1f\x43lusterServiceGetStatusResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\r\n\x05\x63lock\x18\x05 \x01(\x04\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x0f\n\x07records\x18\x07 \x01(\x04\x12\x12\n\ntombstones\x18\x08 \x01(\x04\x12+\n\x08\x63overage\x18\t \x03(\x0b\x32\x19.gossip.v1.OriginCoverage\x12\x16\n\x0euptime_seconds\x18\n \x01(\x01\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x10\n\x08strategy\x18\x0c \x01(\t\x12\x10\n\x08selector\x18\r \x01(\t\x12\x14\n\x0cpeer_address\x18\x0e \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x0f \x01(\t\x12\x0f\n\x07members\x18\x10 \x01(\r\x12)\n\x06gossip\x18\x11 \x01(\x0b\x32\x19.gossip.v1.GossipCounters\x12\x1f\n\x12last_round_seconds\x18\x12 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0flast_round_peer\x18\x13 \x01(\tB\x15\n\x13_last_round_seconds\"\x82\x02\n ClusterServiceListMembersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\x08statuses\x18\x03 \x03(\x0e\x32\x17.gossip.v1.MemberStatus\x12\x11\n\x04zone\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x43\n\x04tags\x18\x05 \x03(\x0b\x32\x35.gossip.v1.ClusterServiceListMembersRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05_zone\"`\n!ClusterServiceListMembersResponse\x12\"\n\x07members\x18\x01 \x03(\x0b\x32\x11.gossip.v1.Member\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1c\n\x1a\x43lusterServiceLeaveRequest\",\n\x1b\x43lusterServiceLeaveResponse\x12\r\n\x05peers\x18\x01 \x01(\r*\x91\x01\n\x0cMemberStatus\x12\x1d\n\x19MEMBER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_STATUS_ALIVE\x10\x01\x12\x19\n\x15MEMBER_STATUS_SUSPECT\x10\x02\x12\x16\n\x12MEMBER_STATUS_DEAD\x10\x03\x12\x16\n\x12MEMBER_STATUS_LEFT\x10\x04\x32\xb6\x02\n\x0e\x43lusterService\x12\x62\n\tGetStatus\x12).gossip.v1.ClusterServiceGetStatusRequest\x1a*.gossip.v1.ClusterServiceGetStatusResponse\x12h\n\x0bListMembers\x12+.gossip.v1.ClusterServiceListMembersRequest\x1a,.gossip.v1.ClusterServiceListMembersResponse\x12V\n\x05Leave\x12%.gossip.v1.ClusterServiceLeaveRequest\x1a&.gossip.v1.ClusterServiceLeaveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gossip/v1/cluster.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"\xea\x02\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\x14\n\x0cpeer_address\x18\x04 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x05 \x01(\t\x12\x0c\n\x04zone\x18\x06 \x01(\t\x12)\n\x04tags\x18\x07 \x03(\x0b\x32\x1b.gossip.v1.Member.TagsEntry\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\'\n\x06status\x18\t \x01(\x0e\x32\x17.gossip.v1.MemberStatus\x12\x11\n\treachable\x18\n \x01(\x08\x12\x10\n\x03phi\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x14status_since_seconds\x18\x0c \x01(\x01\x12\r\n\x05\x63\x61use\x18\r \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04_phi\"\xc7\x01\n\x0bMonitorView\x12\x0b\n\x03phi\x18\x01 \x01(\x01\x12\x14\n\x0cmean_seconds\x18\x02 \x01(\x01\x12\x19\n\x11\x64\x65viation_seconds\x18\x03 \x01(\x01\x12#\n\x16last_heartbeat_seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\nheartbeats\x18\x05 \x01(\x04\x12&\n\x05phase\x18\x06 \x01(\x0e\x32\x17.gossip.v1.MonitorPhaseB\x19\n\x17_last_heartbeat_seconds\"X\n\x07Monitor\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x02 \x01(\t\x12$\n\x04view\x18\x03 \x01(\x0b\x32\x16.gossip.v1.MonitorView\"p\n\x10MemberAccusation\x12\x0f\n\x07\x61\x63\x63user\x18\x01 \x01(\t\x12\x0f\n\x07made_at\x18\x02 \x01(\x01\x12\x18\n\x10made_seconds_ago\x18\x03 \x01(\x01\x12\x0b\n\x03phi\x18\x04 \x01(\x01\x12\x13\n\x0bincarnation\x18\x05 \x01(\x04\"\x88\x03\n\x0eGossipCounters\x12\x0e\n\x06rounds\x18\x01 \x01(\x04\x12\x15\n\rrounds_agreed\x18\x02 \x01(\x04\x12\x15\n\rrounds_failed\x18\x03 \x01(\x04\x12\x13\n\x0bpushes_sent\x18\x04 \x01(\x04\x12\x17\n\x0fpushes_received\x18\x05 \x01(\x04\x12\x12\n\npulls_sent\x18\x06 \x01(\x04\x12\x16\n\x0epulls_received\x18\x07 \x01(\x04\x12\x12\n\nbytes_sent\x18\x08 \x01(\x04\x12\x16\n\x0e\x62ytes_received\x18\t \x01(\x04\x12\x16\n\x0erecords_merged\x18\n \x01(\x04\x12\x17\n\x0frecords_ignored\x18\x0b \x01(\x04\x12\x12\n\nfull_syncs\x18\x0c \x01(\x04\x12\x16\n\x0e\x62\x61\x63kstop_heals\x18\r \x01(\x04\x12\x0f\n\x07refused\x18\x0e \x01(\x04\x12\x0e\n\x06purged\x18\x0f \x01(\x04\x12\x17\n\x0fheartbeats_sent\x18\x10 \x01(\x04\x12\x1b\n\x13heartbeats_received\x18\x11 \x01(\x04\"n\n\x0eOriginCoverage\x12!\n\x06origin\x18\x01 \x01(\x0b\x32\x11.gossip.v1.Origin\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\'\n\x05\x61\x62ove\x18\x03 \x03(\x0b\x32\x18.gossip.v1.SequenceRange\" \n\x1e\x43lusterServiceGetStatusRequest\"\xe4\x03\n\x1f\x43lusterServiceGetStatusResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\r\n\x05\x63lock\x18\x05 \x01(\x04\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x0f\n\x07records\x18\x07 \x01(\x04\x12\x12\n\ntombstones\x18\x08 \x01(\x04\x12+\n\x08\x63overage\x18\t \x03(\x0b\x32\x19.gossip.v1.OriginCoverage\x12\x16\n\x0euptime_seconds\x18\n \x01(\x01\x12\x0f\n\x07version\x18\x0b \x01(\t\x12\x10\n\x08strategy\x18\x0c \x01(\t\x12\x10\n\x08selector\x18\r \x01(\t\x12\x14\n\x0cpeer_address\x18\x0e \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x0f \x01(\t\x12\x0f\n\x07members\x18\x10 \x01(\r\x12)\n\x06gossip\x18\x11 \x01(\x0b\x32\x19.gossip.v1.GossipCounters\x12\x1f\n\x12last_round_seconds\x18\x12 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0flast_round_peer\x18\x13 \x01(\tB\x15\n\x13_last_round_seconds\"\x82\x02\n ClusterServiceListMembersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\x08statuses\x18\x03 \x03(\x0e\x32\x17.gossip.v1.MemberStatus\x12\x11\n\x04zone\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x43\n\x04tags\x18\x05 \x03(\x0b\x32\x35.gossip.v1.ClusterServiceListMembersRequest.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05_zone\"`\n!ClusterServiceListMembersResponse\x12\"\n\x07members\x18\x01 \x03(\x0b\x32\x11.gossip.v1.Member\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\"ClusterServiceExplainMemberRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"\xca\x01\n#ClusterServiceExplainMemberResponse\x12!\n\x06member\x18\x01 \x01(\x0b\x32\x11.gossip.v1.Member\x12$\n\x08monitors\x18\x02 \x03(\x0b\x32\x12.gossip.v1.Monitor\x12\x30\n\x0b\x61\x63\x63usations\x18\x03 \x03(\x0b\x32\x1b.gossip.v1.MemberAccusation\x12\x17\n\x0f\x61\x63\x63users_needed\x18\x04 \x01(\r\x12\x0f\n\x07verdict\x18\x05 \x01(\t\"\x1c\n\x1a\x43lusterServiceLeaveRequest\",\n\x1b\x43lusterServiceLeaveResponse\x12\r\n\x05peers\x18\x01 \x01(\r*\x91\x01\n\x0cMemberStatus\x12\x1d\n\x19MEMBER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MEMBER_STATUS_ALIVE\x10\x01\x12\x19\n\x15MEMBER_STATUS_SUSPECT\x10\x02\x12\x16\n\x12MEMBER_STATUS_DEAD\x10\x03\x12\x16\n\x12MEMBER_STATUS_LEFT\x10\x04*\x9b\x01\n\x0cMonitorPhase\x12\x1d\n\x19MONITOR_PHASE_UNSPECIFIED\x10\x00\x12\x1b\n\x17MONITOR_PHASE_LISTENING\x10\x01\x12\x19\n\x15MONITOR_PHASE_PINGING\x10\x02\x12\x18\n\x14MONITOR_PHASE_ASKING\x10\x03\x12\x1a\n\x16MONITOR_PHASE_ACCUSING\x10\x04\x32\xa6\x03\n\x0e\x43lusterService\x12\x62\n\tGetStatus\x12).gossip.v1.ClusterServiceGetStatusRequest\x1a*.gossip.v1.ClusterServiceGetStatusResponse\x12h\n\x0bListMembers\x12+.gossip.v1.ClusterServiceListMembersRequest\x1a,.gossip.v1.ClusterServiceListMembersResponse\x12n\n\rExplainMember\x12-.gossip.v1.ClusterServiceExplainMemberRequest\x1a..gossip.v1.ClusterServiceExplainMemberResponse\x12V\n\x05Leave\x12%.gossip.v1.ClusterServiceLeaveRequest\x1a&.gossip.v1.ClusterServiceLeaveResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,30 +36,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEMBER_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_CLUSTERSERVICELISTMEMBERSREQUEST_TAGSENTRY']._loaded_options = None
   _globals['_CLUSTERSERVICELISTMEMBERSREQUEST_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_MEMBERSTATUS']._serialized_start=1891
-  _globals['_MEMBERSTATUS']._serialized_end=2036
+  _globals['_MEMBERSTATUS']._serialized_start=2557
+  _globals['_MEMBERSTATUS']._serialized_end=2702
+  _globals['_MONITORPHASE']._serialized_start=2705
+  _globals['_MONITORPHASE']._serialized_end=2860
   _globals['_MEMBER']._serialized_start=63
   _globals['_MEMBER']._serialized_end=425
   _globals['_MEMBER_TAGSENTRY']._serialized_start=374
   _globals['_MEMBER_TAGSENTRY']._serialized_end=417
-  _globals['_GOSSIPCOUNTERS']._serialized_start=428
-  _globals['_GOSSIPCOUNTERS']._serialized_end=820
-  _globals['_ORIGINCOVERAGE']._serialized_start=822
-  _globals['_ORIGINCOVERAGE']._serialized_end=932
-  _globals['_CLUSTERSERVICEGETSTATUSREQUEST']._serialized_start=934
-  _globals['_CLUSTERSERVICEGETSTATUSREQUEST']._serialized_end=966
-  _globals['_CLUSTERSERVICEGETSTATUSRESPONSE']._serialized_start=969
-  _globals['_CLUSTERSERVICEGETSTATUSRESPONSE']._serialized_end=1453
-  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST']._serialized_start=1456
-  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST']._serialized_end=1714
+  _globals['_MONITORVIEW']._serialized_start=428
+  _globals['_MONITORVIEW']._serialized_end=627
+  _globals['_MONITOR']._serialized_start=629
+  _globals['_MONITOR']._serialized_end=717
+  _globals['_MEMBERACCUSATION']._serialized_start=719
+  _globals['_MEMBERACCUSATION']._serialized_end=831
+  _globals['_GOSSIPCOUNTERS']._serialized_start=834
+  _globals['_GOSSIPCOUNTERS']._serialized_end=1226
+  _globals['_ORIGINCOVERAGE']._serialized_start=1228
+  _globals['_ORIGINCOVERAGE']._serialized_end=1338
+  _globals['_CLUSTERSERVICEGETSTATUSREQUEST']._serialized_start=1340
+  _globals['_CLUSTERSERVICEGETSTATUSREQUEST']._serialized_end=1372
+  _globals['_CLUSTERSERVICEGETSTATUSRESPONSE']._serialized_start=1375
+  _globals['_CLUSTERSERVICEGETSTATUSRESPONSE']._serialized_end=1859
+  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST']._serialized_start=1862
+  _globals['_CLUSTERSERVICELISTMEMBERSREQUEST']._serialized_end=2120
   _globals['_CLUSTERSERVICELISTMEMBERSREQUEST_TAGSENTRY']._serialized_start=374
   _globals['_CLUSTERSERVICELISTMEMBERSREQUEST_TAGSENTRY']._serialized_end=417
-  _globals['_CLUSTERSERVICELISTMEMBERSRESPONSE']._serialized_start=1716
-  _globals['_CLUSTERSERVICELISTMEMBERSRESPONSE']._serialized_end=1812
-  _globals['_CLUSTERSERVICELEAVEREQUEST']._serialized_start=1814
-  _globals['_CLUSTERSERVICELEAVEREQUEST']._serialized_end=1842
-  _globals['_CLUSTERSERVICELEAVERESPONSE']._serialized_start=1844
-  _globals['_CLUSTERSERVICELEAVERESPONSE']._serialized_end=1888
-  _globals['_CLUSTERSERVICE']._serialized_start=2039
-  _globals['_CLUSTERSERVICE']._serialized_end=2349
+  _globals['_CLUSTERSERVICELISTMEMBERSRESPONSE']._serialized_start=2122
+  _globals['_CLUSTERSERVICELISTMEMBERSRESPONSE']._serialized_end=2218
+  _globals['_CLUSTERSERVICEEXPLAINMEMBERREQUEST']._serialized_start=2220
+  _globals['_CLUSTERSERVICEEXPLAINMEMBERREQUEST']._serialized_end=2273
+  _globals['_CLUSTERSERVICEEXPLAINMEMBERRESPONSE']._serialized_start=2276
+  _globals['_CLUSTERSERVICEEXPLAINMEMBERRESPONSE']._serialized_end=2478
+  _globals['_CLUSTERSERVICELEAVEREQUEST']._serialized_start=2480
+  _globals['_CLUSTERSERVICELEAVEREQUEST']._serialized_end=2508
+  _globals['_CLUSTERSERVICELEAVERESPONSE']._serialized_start=2510
+  _globals['_CLUSTERSERVICELEAVERESPONSE']._serialized_end=2554
+  _globals['_CLUSTERSERVICE']._serialized_start=2863
+  _globals['_CLUSTERSERVICE']._serialized_end=3285
 # @@protoc_insertion_point(module_scope)

@@ -52,6 +52,38 @@ MEMBER_STATUS_LEFT: MemberStatus.ValueType  # 4
 """Said itself that it leaves."""
 global___MemberStatus = MemberStatus
 
+class _MonitorPhase:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _MonitorPhaseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_MonitorPhase.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    MONITOR_PHASE_UNSPECIFIED: _MonitorPhase.ValueType  # 0
+    """Never sent."""
+    MONITOR_PHASE_LISTENING: _MonitorPhase.ValueType  # 1
+    """It hears it, or waits for its next heartbeat."""
+    MONITOR_PHASE_PINGING: _MonitorPhase.ValueType  # 2
+    """Phi is above the threshold: it probes the member."""
+    MONITOR_PHASE_ASKING: _MonitorPhase.ValueType  # 3
+    """The member has not answered: it asks others to probe it."""
+    MONITOR_PHASE_ACCUSING: _MonitorPhase.ValueType  # 4
+    """Nobody reached it: it accuses it."""
+
+class MonitorPhase(_MonitorPhase, metaclass=_MonitorPhaseEnumTypeWrapper):
+    """What a monitor does about a member."""
+
+MONITOR_PHASE_UNSPECIFIED: MonitorPhase.ValueType  # 0
+"""Never sent."""
+MONITOR_PHASE_LISTENING: MonitorPhase.ValueType  # 1
+"""It hears it, or waits for its next heartbeat."""
+MONITOR_PHASE_PINGING: MonitorPhase.ValueType  # 2
+"""Phi is above the threshold: it probes the member."""
+MONITOR_PHASE_ASKING: MonitorPhase.ValueType  # 3
+"""The member has not answered: it asks others to probe it."""
+MONITOR_PHASE_ACCUSING: MonitorPhase.ValueType  # 4
+"""Nobody reached it: it accuses it."""
+global___MonitorPhase = MonitorPhase
+
 @typing.final
 class Member(google.protobuf.message.Message):
     """One member of the cluster."""
@@ -141,6 +173,109 @@ class Member(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_phi", b"_phi"]) -> typing.Literal["phi"] | None: ...
 
 global___Member = Member
+
+@typing.final
+class MonitorView(google.protobuf.message.Message):
+    """What a monitor hears of a member. Only the monitor itself knows; it is never gossiped."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PHI_FIELD_NUMBER: builtins.int
+    MEAN_SECONDS_FIELD_NUMBER: builtins.int
+    DEVIATION_SECONDS_FIELD_NUMBER: builtins.int
+    LAST_HEARTBEAT_SECONDS_FIELD_NUMBER: builtins.int
+    HEARTBEATS_FIELD_NUMBER: builtins.int
+    PHASE_FIELD_NUMBER: builtins.int
+    phi: builtins.float
+    """How surprising the member's silence is: 1 in 10^phi."""
+    mean_seconds: builtins.float
+    """Mean of the seconds between its heartbeats."""
+    deviation_seconds: builtins.float
+    """Standard deviation of them that phi is computed with, no less than the configured floor."""
+    last_heartbeat_seconds: builtins.float
+    """Seconds since its last heartbeat; absent if none has come yet."""
+    heartbeats: builtins.int
+    """Heartbeats that have come since it is monitored."""
+    phase: global___MonitorPhase.ValueType
+    """What is done about it."""
+    def __init__(
+        self,
+        *,
+        phi: builtins.float = ...,
+        mean_seconds: builtins.float = ...,
+        deviation_seconds: builtins.float = ...,
+        last_heartbeat_seconds: builtins.float | None = ...,
+        heartbeats: builtins.int = ...,
+        phase: global___MonitorPhase.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_last_heartbeat_seconds", b"_last_heartbeat_seconds", "last_heartbeat_seconds", b"last_heartbeat_seconds"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_last_heartbeat_seconds", b"_last_heartbeat_seconds", "deviation_seconds", b"deviation_seconds", "heartbeats", b"heartbeats", "last_heartbeat_seconds", b"last_heartbeat_seconds", "mean_seconds", b"mean_seconds", "phase", b"phase", "phi", b"phi"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_last_heartbeat_seconds", b"_last_heartbeat_seconds"]) -> typing.Literal["last_heartbeat_seconds"] | None: ...
+
+global___MonitorView = MonitorView
+
+@typing.final
+class Monitor(google.protobuf.message.Message):
+    """A monitor of a member."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: builtins.int
+    VIEW_FIELD_NUMBER: builtins.int
+    node_id: builtins.str
+    """Its name."""
+    client_address: builtins.str
+    """Where it can be asked, HOST:PORT."""
+    @property
+    def view(self) -> global___MonitorView:
+        """What it hears of the member; present only if it is the node asked. Ask the others for theirs."""
+
+    def __init__(
+        self,
+        *,
+        node_id: builtins.str = ...,
+        client_address: builtins.str = ...,
+        view: global___MonitorView | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["view", b"view"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["client_address", b"client_address", "node_id", b"node_id", "view", b"view"]) -> None: ...
+
+global___Monitor = Monitor
+
+@typing.final
+class MemberAccusation(google.protobuf.message.Message):
+    """What a member says of another one that it cannot reach."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCUSER_FIELD_NUMBER: builtins.int
+    MADE_AT_FIELD_NUMBER: builtins.int
+    MADE_SECONDS_AGO_FIELD_NUMBER: builtins.int
+    PHI_FIELD_NUMBER: builtins.int
+    INCARNATION_FIELD_NUMBER: builtins.int
+    accuser: builtins.str
+    """Who says so."""
+    made_at: builtins.float
+    """When it was made: Unix time in seconds, by the accuser's clock."""
+    made_seconds_ago: builtins.float
+    """How many seconds ago that is, by the clock of the node asked."""
+    phi: builtins.float
+    """The accuser's phi then."""
+    incarnation: builtins.int
+    """The incarnation that is accused. A later one voids the accusation."""
+    def __init__(
+        self,
+        *,
+        accuser: builtins.str = ...,
+        made_at: builtins.float = ...,
+        made_seconds_ago: builtins.float = ...,
+        phi: builtins.float = ...,
+        incarnation: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accuser", b"accuser", "incarnation", b"incarnation", "made_at", b"made_at", "made_seconds_ago", b"made_seconds_ago", "phi", b"phi"]) -> None: ...
+
+global___MemberAccusation = MemberAccusation
 
 @typing.final
 class GossipCounters(google.protobuf.message.Message):
@@ -442,6 +577,65 @@ class ClusterServiceListMembersResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["members", b"members", "next_page_token", b"next_page_token"]) -> None: ...
 
 global___ClusterServiceListMembersResponse = ClusterServiceListMembersResponse
+
+@typing.final
+class ClusterServiceExplainMemberRequest(google.protobuf.message.Message):
+    """Request of ExplainMember."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: builtins.int
+    node_id: builtins.str
+    """The member's name."""
+    def __init__(
+        self,
+        *,
+        node_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["node_id", b"node_id"]) -> None: ...
+
+global___ClusterServiceExplainMemberRequest = ClusterServiceExplainMemberRequest
+
+@typing.final
+class ClusterServiceExplainMemberResponse(google.protobuf.message.Message):
+    """Response of ExplainMember."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: builtins.int
+    MONITORS_FIELD_NUMBER: builtins.int
+    ACCUSATIONS_FIELD_NUMBER: builtins.int
+    ACCUSERS_NEEDED_FIELD_NUMBER: builtins.int
+    VERDICT_FIELD_NUMBER: builtins.int
+    accusers_needed: builtins.int
+    """How many must accuse it for it to be dead at once."""
+    verdict: builtins.str
+    """What it would take to declare it dead, or what has happened instead, in words."""
+    @property
+    def member(self) -> global___Member:
+        """The member as it is to the node asked."""
+
+    @property
+    def monitors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Monitor]:
+        """Its monitors, at most 3, in order of node_id."""
+
+    @property
+    def accusations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberAccusation]:
+        """Who accuses its present incarnation, in order of node_id."""
+
+    def __init__(
+        self,
+        *,
+        member: global___Member | None = ...,
+        monitors: collections.abc.Iterable[global___Monitor] | None = ...,
+        accusations: collections.abc.Iterable[global___MemberAccusation] | None = ...,
+        accusers_needed: builtins.int = ...,
+        verdict: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["member", b"member"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accusations", b"accusations", "accusers_needed", b"accusers_needed", "member", b"member", "monitors", b"monitors", "verdict", b"verdict"]) -> None: ...
+
+global___ClusterServiceExplainMemberResponse = ClusterServiceExplainMemberResponse
 
 @typing.final
 class ClusterServiceLeaveRequest(google.protobuf.message.Message):

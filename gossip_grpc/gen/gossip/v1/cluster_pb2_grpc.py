@@ -45,6 +45,11 @@ class ClusterServiceStub(object):
                 request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceListMembersRequest.SerializeToString,
                 response_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceListMembersResponse.FromString,
                 _registered_method=True)
+        self.ExplainMember = channel.unary_unary(
+                '/gossip.v1.ClusterService/ExplainMember',
+                request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberRequest.SerializeToString,
+                response_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberResponse.FromString,
+                _registered_method=True)
         self.Leave = channel.unary_unary(
                 '/gossip.v1.ClusterService/Leave',
                 request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceLeaveRequest.SerializeToString,
@@ -71,6 +76,14 @@ class ClusterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainMember(self, request, context):
+        """Why a member is what it is to this node: who monitors it, what they hear of it, who accuses it, and what it would
+        take to declare it dead. NOT_FOUND with reason MEMBER_NOT_FOUND if this node knows no such member.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Leave(self, request, context):
         """Makes this node leave: it says so to its peers, answers once some of them have it, and its process stops.
         """
@@ -90,6 +103,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.ListMembers,
                     request_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceListMembersRequest.FromString,
                     response_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceListMembersResponse.SerializeToString,
+            ),
+            'ExplainMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainMember,
+                    request_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberRequest.FromString,
+                    response_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberResponse.SerializeToString,
             ),
             'Leave': grpc.unary_unary_rpc_method_handler(
                     servicer.Leave,
@@ -152,6 +170,33 @@ class ClusterService(object):
             '/gossip.v1.ClusterService/ListMembers',
             gossip_dot_v1_dot_cluster__pb2.ClusterServiceListMembersRequest.SerializeToString,
             gossip_dot_v1_dot_cluster__pb2.ClusterServiceListMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gossip.v1.ClusterService/ExplainMember',
+            gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberRequest.SerializeToString,
+            gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,14 @@ class ClusterServiceStub:
     request asks for.
     """
 
+    ExplainMember: grpc.UnaryUnaryMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceExplainMemberRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceExplainMemberResponse,
+    ]
+    """Why a member is what it is to this node: who monitors it, what they hear of it, who accuses it, and what it would
+    take to declare it dead. NOT_FOUND with reason MEMBER_NOT_FOUND if this node knows no such member.
+    """
+
     Leave: grpc.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveRequest,
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveResponse,
@@ -56,6 +64,14 @@ class ClusterServiceAsyncStub:
     ]
     """The members this node knows, itself among them, in order of node_id, a page at a time; all, or those that the
     request asks for.
+    """
+
+    ExplainMember: grpc.aio.UnaryUnaryMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceExplainMemberRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceExplainMemberResponse,
+    ]
+    """Why a member is what it is to this node: who monitors it, what they hear of it, who accuses it, and what it would
+    take to declare it dead. NOT_FOUND with reason MEMBER_NOT_FOUND if this node knows no such member.
     """
 
     Leave: grpc.aio.UnaryUnaryMultiCallable[
@@ -83,6 +99,16 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersResponse]]:
         """The members this node knows, itself among them, in order of node_id, a page at a time; all, or those that the
         request asks for.
+        """
+
+    @abc.abstractmethod
+    def ExplainMember(
+        self,
+        request: gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceExplainMemberRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceExplainMemberResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceExplainMemberResponse]]:
+        """Why a member is what it is to this node: who monitors it, what they hear of it, who accuses it, and what it would
+        take to declare it dead. NOT_FOUND with reason MEMBER_NOT_FOUND if this node knows no such member.
         """
 
     @abc.abstractmethod
