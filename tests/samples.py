@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from gossip_grpc.core.records import Kind, Member, Origin, Record, Value
+from gossip_grpc.core.records import Accusation, Kind, Member, Origin, Record, Value
 
 A, B, C, D = (Origin(name, 1) for name in "abcd")
 
@@ -36,6 +36,12 @@ def removal(key: str, element: Value, about: Record, origin: Origin = A, sequenc
 def member(origin: Origin = A, sequence: int = 1, *, address: str = "", **facts: Any) -> Record:
     content = Member(facts.pop("incarnation", 1), address or f"{origin.node_id}:1", **facts)
     return Record(Kind.MEMBER, origin.node_id, origin, sequence, sequence, content)
+
+
+def accusation(target: Origin, accuser: Origin, sequence: int = 2, **facts: Any) -> Record:
+    """The accuser's word on the target's first incarnation, made at 0."""
+    content = Accusation(target.generation, facts.pop("incarnation", 1), facts.pop("at", 0.0), **facts)
+    return Record(Kind.ACCUSATION, (target.node_id, accuser.node_id), accuser, sequence, sequence, content)
 
 
 # Few distinct values, so that ties, equal slots and equal parts are common; digits, so that numbers run into names.

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip_grpc.core import membership as module
-from gossip_grpc.core.membership import Membership, Peer, Status
+from gossip_grpc.core.membership import MAX_INCARNATION, Change, Membership, Peer, Status
+from gossip_grpc.core.monitors import Monitors
 from gossip_grpc.core.records import Kind, Origin, Record
 from gossip_grpc.core.selection import Candidate
 from gossip_grpc.core.store import Store
-from tests.samples import A, B, C, D, member
+from tests.samples import A, B, C, D, accusation, member
 
 B2 = Origin("b", 2)
 
@@ -34,12 +35,6 @@ def test_peers_are_the_other_members_that_have_not_left_in_order() -> None:
     membership = make(member(C, zone="z"), member(B), member(A), member(D, left=True))
     assert membership.node_id == "a"
     assert membership.peers() == (Candidate("b"), Candidate("c", "z"))
-
-
-def test_status_is_left_if_the_owner_said_so_and_else_alive() -> None:
-    membership = make()
-    assert membership.status(member(B)) is Status.ALIVE
-    assert membership.status(member(B, left=True)) is Status.LEFT
 
 
 # Where a node is reached
@@ -323,3 +318,274 @@ def test_the_record_of_an_earlier_life_is_not_ours() -> None:
     membership = make(member(Origin("a", 0), incarnation=4))
     assert membership.incarnation() == 1
     assert membership.own() is None
+
+
+# Status: what follows from the records
+
+E = Origin("e", 1)
+NEVER = float("inf")
+
+
+def judged(*records: Record, now: float = 0.0) -> Membership:
+    """Membership at a of a, b, c, d and e, and what else the records say."""
+    membership = make(*map(member, (A, B, C, D, E)), *records)
+    membership.refresh(now)
+    return membership
+
+
+def small(*records: Record, now: float = 0.0) -> Membership:
+    """Membership at a of a and b: a is b's only monitor."""
+    membership = make(member(A), member(B), *records)
+    membership.refresh(now)
+    return membership
+
+
+def learn(membership: Membership, *records: Record, now: float = 0.0) -> list[Change]:
+    membership._store.merge(records, 0.0)
+    return membership.refresh(now)
+
+
+@pytest.mark.parametrize(
+    ("others", "accusers", "status"),
+    [
+        ((A,), (), Status.ALIVE),
+        ((A,), (A,), Status.SUSPECT),
+        ((A, C), (), Status.ALIVE),
+        ((A, C), (C,), Status.SUSPECT),
+        ((A, C), (A, C), Status.DEAD),
+        ((A, C, D), (), Status.ALIVE),
+        ((A, C, D), (D,), Status.SUSPECT),
+        ((A, C, D), (C, D), Status.DEAD),
+        ((A, C, D), (A, C, D), Status.DEAD),
+    ],
+)
+def test_more_than_half_of_the_monitors_must_accuse_a_member_that_is_to_be_dead(
+    monkeypatch: pytest.MonkeyPatch, others: tuple[Origin, ...], accusers: tuple[Origin, ...], status: Status
+) -> None:
+    monkeypatch.setattr(Monitors, "of", lambda self, name: [other.node_id for other in others])
+    membership = make(member(B), *map(member, others), *(accusation(B, accuser) for accuser in accusers))
+    membership.refresh(0.0)
+    assert membership.status("b") is status
+    assert sorted(membership.accusations("b")) == [accuser.node_id for accuser in accusers]
+
+
+def test_an_accusation_counts_whoever_made_it() -> None:
+    stranger = Origin("z", 1)
+    assert judged(accusation(B, stranger)).status("b") is Status.SUSPECT
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        accusation(B, C, withdrawn=True),
+        accusation(B, C, forget=True),
+        accusation(B, C, incarnation=0),
+        accusation(B, C, incarnation=2),
+        accusation(B, C, incarnation=2**64 - 1),
+        accusation(Origin("b", 0), C),
+        accusation(Origin("b", 2), C),
+    ],
+    ids=["withdrawn", "a wish", "before", "after", "far after", "of an older life", "of a newer life"],
+)
+def test_only_the_present_incarnation_can_be_accused(said: Record) -> None:
+    membership = judged(said)
+    assert membership.status("b") is Status.ALIVE
+    assert membership.accusations("b") == {}
+
+
+def test_who_left_has_left_whoever_accuses_it() -> None:
+    membership = make(member(A), member(C), member(D), member(B, left=True), accusation(B, C), accusation(B, D))
+    membership.refresh(0.0)
+    assert membership.status("b") is Status.LEFT
+    assert membership.deadline() == NEVER
+
+
+def test_a_member_whose_only_monitor_accuses_it_is_dead_once_that_has_lasted() -> None:
+    membership = small(accusation(B, A), now=10.0)
+    assert (membership.status("b"), membership.deadline()) == (Status.SUSPECT, 13.0)
+    assert membership.refresh(12.9) == []
+    assert membership.refresh(13.0) == [Change("b", Status.SUSPECT, Status.DEAD, False, "accused by a")]
+    assert membership.deadline() == NEVER
+
+
+def test_a_member_that_nobody_is_left_to_monitor_is_dead_once_an_accusation_has_lasted() -> None:
+    membership = make(member(A, left=True), member(B), accusation(B, C))
+    membership.refresh(10.0)
+    assert (membership.status("b"), membership.deadline()) == (Status.SUSPECT, 13.0)
+    membership.refresh(13.0)
+    assert membership.status("b") is Status.DEAD
+
+
+def test_a_second_accusation_later_does_not_begin_the_time_anew_nor_does_one_that_was_void() -> None:
+    membership = small(accusation(B, A), now=10.0)
+    learn(membership, accusation(B, A, 3), now=12.0)
+    assert membership.deadline() == 13.0
+    learn(membership, accusation(B, A, 4, withdrawn=True), now=12.5)
+    assert membership.deadline() == NEVER
+    learn(membership, accusation(B, A, 5), now=20.0)
+    assert membership.deadline() == 23.0
+
+
+def test_a_node_is_never_suspect_to_itself() -> None:
+    membership = judged(accusation(A, B), accusation(A, C))
+    assert membership.status("a") is Status.ALIVE
+    assert "a" in membership.monitors
+
+
+def test_every_change_has_its_cause() -> None:
+    membership = judged()
+    assert learn(membership, accusation(B, C)) == [Change("b", Status.ALIVE, Status.SUSPECT, False, "accused by c")]
+    assert learn(membership, accusation(B, D)) == [Change("b", Status.SUSPECT, Status.DEAD, False, "accused by c, d")]
+    assert learn(membership, accusation(B, C, 3, withdrawn=True)) == [
+        Change("b", Status.DEAD, Status.SUSPECT, False, "accused by d")
+    ]
+    assert learn(membership, accusation(B, D, 3, withdrawn=True)) == [
+        Change("b", Status.SUSPECT, Status.ALIVE, False, "it is heard again")
+    ]
+    learn(membership, accusation(B, C, 4), accusation(B, D, 4))
+    assert learn(membership, member(B, 2, incarnation=2)) == [
+        Change("b", Status.DEAD, Status.ALIVE, True, "it refuted what was said of it")
+    ]
+    assert learn(membership, member(B, 3, incarnation=3, zone="z")) == [
+        Change("b", Status.ALIVE, Status.ALIVE, True, "it says so")
+    ]
+    assert learn(membership, member(B, 4, incarnation=4, left=True)) == [
+        Change("b", Status.ALIVE, Status.LEFT, True, "it says that it leaves")
+    ]
+    membership._store.forget(Kind.MEMBER, "b")
+    assert membership.refresh(0.0) == [Change("b", Status.LEFT, None, False, "it was forgotten")]
+    assert learn(membership, member(Origin("x", 1))) == [Change("x", None, Status.ALIVE, True, "it is heard")]
+
+
+def test_the_dead_and_the_gone_are_no_peers_and_only_the_dead_are_tried_again() -> None:
+    membership = judged(member(C, 3, left=True, incarnation=2))
+    learn(membership, accusation(B, D), accusation(B, E))
+    assert names(membership.peers()) == ["d", "e"]
+    assert membership.unreachable_peers() == ["b"]
+    membership.heard(B2, "new:1")
+    assert names(membership.peers()) == ["b", "d", "e"], "a newer life is another matter"
+
+
+def test_the_suspect_stay_monitored_and_the_dead_do_not() -> None:
+    membership = small()
+    assert membership.monitored() == ["b"]
+    learn(membership, accusation(B, C))
+    assert membership.monitored() == ["b"]
+    membership.refresh(3.0)
+    assert (membership.status("b"), membership.monitored()) == (Status.DEAD, [])
+
+
+def test_who_has_left_monitors_nobody() -> None:
+    membership = make(member(A, left=True), member(B))
+    membership.refresh(0.0)
+    assert membership.monitored() == []
+
+
+def test_what_a_store_from_disk_knows_is_judged_anew() -> None:
+    store = judged(accusation(B, C))._store
+    again = Membership(store, "a:1")
+    assert [change.node_id for change in again.refresh(0.0)] == ["a", "b", "c", "d", "e"]
+    assert again.status("b") is Status.SUSPECT
+
+
+def test_an_accusation_of_a_stranger_leaves_what_is_known_of_it() -> None:
+    membership = judged()
+    membership.heard(Origin("z", 1), "z:1")
+    assert learn(membership, accusation(Origin("z", 1), B)) == []
+    assert membership.address("z") == "z:1"
+
+
+# Refuting
+
+
+def test_what_a_node_must_refute_is_the_highest_incarnation_named_of_this_life() -> None:
+    membership = make(member(A, incarnation=5))
+    assert membership.accused_incarnation() is None
+    learn(
+        membership,
+        accusation(A, B, incarnation=4),
+        accusation(A, C, incarnation=5, withdrawn=True),
+        accusation(Origin("a", 0), D, incarnation=9),
+        accusation(A, E, incarnation=2**64 - 1),
+    )
+    assert membership.accused_incarnation() is None
+    learn(membership, accusation(A, B, 3, incarnation=5), accusation(A, C, 3, incarnation=7, forget=True))
+    assert membership.accused_incarnation() == 7
+
+
+def test_a_node_without_a_record_of_its_own_has_nothing_to_refute() -> None:
+    assert make(accusation(A, B)).accused_incarnation() is None
+
+
+def test_a_wish_that_could_not_be_refuted_is_void() -> None:
+    membership = make(member(A), member(B), accusation(A, C, forget=True, incarnation=MAX_INCARNATION + 1))
+    learned = accusation(B, C, forget=True, incarnation=MAX_INCARNATION + 1)
+    membership._store.merge([learned], 0.0)
+    assert membership.to_forget() == []
+    assert membership.accused_incarnation() is None
+    membership._store.merge([accusation(B, D, forget=True, incarnation=MAX_INCARNATION)], 0.0)
+    assert membership.to_forget() == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("said", "forgotten"),
+    [
+        (accusation(B, C, forget=True), ["b"]),
+        (accusation(B, C, forget=True, incarnation=9), ["b"]),
+        (accusation(B, C, forget=True, incarnation=0), []),
+        (accusation(Origin("b", 9), C, forget=True), []),
+        (accusation(Origin("b", 0), C, forget=True), []),
+        (accusation(B, C), []),
+        (accusation(A, C, forget=True), []),
+        (accusation(Origin("x", 1), C, forget=True), []),
+    ],
+    ids=["this", "all up to it", "an earlier one", "a newer life", "an older life", "no wish", "itself", "a stranger"],
+)
+def test_a_wish_to_forget_is_about_one_life_and_its_incarnations_so_far(said: Record, forgotten: list[str]) -> None:
+    assert make(member(A), member(B), said).to_forget() == forgotten
+
+
+# Reaping
+
+DAY = 86_400.0
+
+
+def reaped(membership: Membership, now: float, wall_offset: float = 0.0) -> list[str]:
+    return membership.expired(now, wall_offset, DAY)
+
+
+def test_the_dead_are_reaped_a_day_after_the_last_accusation_by_its_own_time() -> None:
+    wall = 1_700_000_000.0
+    membership = judged(accusation(B, C, at=wall - 1000.0), accusation(B, D, at=wall - 900.0), now=0.0)
+    assert reaped(membership, DAY - 900.0, wall) == []
+    assert reaped(membership, DAY - 899.0, wall) == ["b"]
+
+
+def test_an_accuser_whose_clock_is_ahead_keeps_nobody_for_ever() -> None:
+    membership = judged(accusation(B, C, at=1e11), accusation(B, D, at=1e11), now=0.0)
+    assert reaped(membership, DAY) == []
+    assert reaped(membership, DAY + 1.0) == ["b"]
+
+
+def test_who_left_is_reaped_a_day_after_that_was_heard_and_others_never() -> None:
+    membership = judged(member(C, 2, left=True, incarnation=2), accusation(D, E), now=5.0)
+    assert reaped(membership, DAY + 5.0) == []
+    assert reaped(membership, 2 * DAY) == ["c"]
+
+
+def test_who_comes_back_is_not_reaped() -> None:
+    membership = judged(accusation(B, C), accusation(B, D))
+    learn(membership, member(B, 2, incarnation=2))
+    assert reaped(membership, 2 * DAY) == []
+
+
+# Who is newer
+
+
+def test_a_newer_life_is_known_by_its_record_or_by_its_word() -> None:
+    membership = make(member(B2))
+    assert membership.newer(B) == 2
+    assert membership.newer(B2) == 0
+    membership.heard(Origin("b", 3), "b:1")
+    assert membership.newer(B) == 3
+    assert membership.newer(C) == 0

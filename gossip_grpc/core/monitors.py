@@ -46,7 +46,7 @@ class Monitors:
                 del ring[bisect_left(ring, (position(name, number), name))]
 
     def of(self, name: str) -> list[str]:
-        """The monitors of a member, which may stand on the rings itself or not: 0 to `RINGS` names, in order of ring."""
+        """The monitors of a member, which may stand on the rings or not: up to `RINGS` names, in order of ring."""
         found: dict[str, None] = {}
         for number, ring in enumerate(self._rings, FIRST_RING):
             if ring:

@@ -5,7 +5,7 @@ distributed, with the mean and the standard deviation of a window of the last of
 
     phi(t) = -log10(P(a heartbeat comes later than t)) = -log10(Q((t - mean - pause) / deviation))
 
-Q is the tail of the standard normal distribution, Q(z) = erfc(z / sqrt 2) / 2. At phi = 1 one suspicion in ten is wrong,
+Q is the tail of the standard normal distribution, Q(z) = erfc(z / sqrt 2) / 2. At phi = 1 one suspicion in 10 is wrong,
 at phi = 8 one in 10^8, as far as the model holds. It does not for pauses (garbage collection, a busy machine): they are
 no part of any distribution that a window of 200 can learn. So a pause is added to the mean, as in Akka, and the
 deviation has a floor, for a quiet network makes it so small that any delay would be a surprise.
