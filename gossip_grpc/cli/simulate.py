@@ -21,6 +21,7 @@ COMMANDS = {
     "rumor": ("gossip_grpc.cli.simulate_rumor:rumor", "Spread a rumor until nobody is interested any more."),
     "spread": ("gossip_grpc.cli.simulate_spread:spread", "Count the rounds until everyone knows."),
     "cluster": ("gossip_grpc.cli.simulate_cluster:cluster", "Run a cluster of real engines in virtual time."),
+    "detection": ("gossip_grpc.cli.simulate_detection:detection", "Let nodes crash, and see how soon all know."),
     "check": ("gossip_grpc.cli.simulate_check:check", "Run random clusters with random faults, and check them."),
     "replay": ("gossip_grpc.cli.simulate_replay:replay", "Run a saved trace again."),
 }

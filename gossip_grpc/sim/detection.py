@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gossip_grpc.core.membership import Change, Status
+from gossip_grpc.core.store import member_of
 from gossip_grpc.sim.events import EventQueue
 from gossip_grpc.sim.host import Host
 from gossip_grpc.sim.links import DEFAULT_LATENCY, Latency, Link, Network
@@ -220,8 +221,11 @@ class EngineArena:
 
     def _changed(self, host: Host, change: Change) -> None:
         standing = host.engine.membership.standing(change.node_id) if host.engine is not None else None
-        if standing is not None and change.after not in (None, change.before):
-            life = (standing.record.origin.generation, standing.record.content.incarnation)
+        if standing is None or change.after in (None, change.before):
+            return
+        origin = standing.record.origin
+        if origin == self._world.hosts[change.node_id].store.origin:  # that a former life is over is no mistake
+            life = (origin.generation, member_of(standing.record).incarnation)
             self.observe(host.name, change.node_id, life, change.after)
 
 

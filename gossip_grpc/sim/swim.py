@@ -108,6 +108,7 @@ class _Probe:
     """A ping that is waited for; for another node (`relay`), and its probe, or for oneself."""
 
     target: str
+    incarnation: int
     relay: tuple[str, _Probe] | None = None
     answered: bool = False
     asked: int = 0
@@ -163,7 +164,7 @@ class _Node:
                     break
             name = self._order.pop()
             if self.members[name].status is not Status.DEAD:
-                probe = _Probe(name)
+                probe = _Probe(name, self.members[name].incarnation)
                 if self.members[name].status is Status.SUSPECT:
                     self._tell(News(Status.SUSPECT, name, self.members[name].incarnation, self.name))
                 self._send(name, PING, _Node.pinged, self.name, probe)
@@ -187,8 +188,7 @@ class _Node:
             self.unwell = max(self.unwell - 1, 0)
         else:
             self.unwell = min(self.unwell + (probe.asked - probe.nacks if probe.asked else 1), MAX_UNWELL)
-            member = self.members[probe.target]
-            self.hear(News(Status.SUSPECT, probe.target, member.incarnation, self.name))
+            self.hear(News(Status.SUSPECT, probe.target, probe.incarnation, self.name))
         self._next_probe()
 
     def pinged(self, sender: str, probe: _Probe) -> None:
@@ -197,7 +197,7 @@ class _Node:
 
     def asked(self, sender: str, probe: _Probe) -> None:
         """Somebody asks whether another one is there."""
-        relayed = _Probe(probe.target, relay=(sender, probe))
+        relayed = _Probe(probe.target, probe.incarnation, relay=(sender, probe))
         self._send(probe.target, PING, _Node.pinged, self.name, relayed)
         self.later(self.world.events.now + self.world.knobs.probe_timeout, self._given_up, relayed)
 
