@@ -589,3 +589,18 @@ def test_a_newer_life_is_known_by_its_record_or_by_its_word() -> None:
     membership.heard(Origin("b", 3), "b:1")
     assert membership.newer(B) == 3
     assert membership.newer(C) == 0
+
+
+# What is kept of accusations
+
+
+def test_accusations_that_count_for_nothing_are_outdated_a_day_after_they_were_made() -> None:
+    membership = judged(
+        accusation(B, C, at=10.0),
+        accusation(B, D, at=10.0, withdrawn=True),
+        accusation(Origin("unknown", 1), E, at=10.0),
+        accusation(C, D, 3, at=10.0, incarnation=0),
+        accusation(C, E, 3, at=11.0, incarnation=0, forget=True),
+    )
+    assert membership.outdated(DAY + 10.0, DAY) == []
+    assert sorted(membership.outdated(DAY + 11.0, DAY)) == [("b", "d"), ("c", "d"), ("unknown", "e")]

@@ -92,9 +92,10 @@ class Detector:
         self._deadline = None
         phase, watch.phase = watch.phase, Phase.LISTENING
         watch.heard = now
+        if phase is not Phase.LISTENING:
+            watch.beat = None  # a gap with questions in it is no sample: it was an outage, not a late heartbeat
         if heartbeat:
-            # A gap that ended in questions is no sample: it was an outage, not a late heartbeat.
-            if watch.beat is not None and phase is Phase.LISTENING:
+            if watch.beat is not None:
                 gap = now - watch.beat
                 if gap >= BURST * self.settings.heartbeat_interval:
                     watch.intervals.add(gap)

@@ -655,6 +655,7 @@ class Engine:
 
     def _unanswered(self, target: Origin, *, direct: bool, now: float) -> None:
         """A probe found nobody: ask others; if none of them reached it either, accuse it."""
+        self._wake(now)  # the question may have been open while this process stood still
         name = target.node_id
         watch = self.detector.watches.get(name)
         if watch is None or watch.origin != target or watch.phase not in (Phase.PINGING, Phase.ASKING):
@@ -727,6 +728,8 @@ class Engine:
         """Forget the members that have been dead, or gone, for long."""
         for node_id in self.membership.expired(now, self.wall_offset, self.settings.detector.reap_after):
             self._forget(node_id)
+        for slot in self.membership.outdated(now + self.wall_offset, self.settings.detector.reap_after):
+            self.store.forget(Kind.ACCUSATION, slot)
         if self.store.members_changed:
             self._look_at_members(now)
 

@@ -36,6 +36,7 @@ class Limits:
     max_tags_bytes: int = 8 << 10
     max_records: int = 2_000_000
     max_inbound_syncs: int = 16
+    max_watchers: int = 1024
     chunk_bytes: int = 1 << 20
 
     def check_key(self, key: str, field: str = "key") -> None:

@@ -343,6 +343,15 @@ class Membership:
                 found.append(name)
         return sorted(found)
 
+    def outdated(self, wall: float, reap_after: float) -> list[tuple[str, str]]:
+        """Accusations, by target and accuser, that count for nothing and were made more than `reap_after` ago."""
+        return [
+            (name, accuser)
+            for name in self._store.accused()
+            for accuser, record in self._store.accusations(name).items()
+            if wall - accusation_of(record).at > reap_after and accuser not in self.accusations(name)
+        ]
+
     def deadline(self) -> float:
         """When a status changes by time alone: where a member's only monitor accuses it."""
         if not self._accused:

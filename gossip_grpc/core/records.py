@@ -94,7 +94,7 @@ class Accusation(NamedTuple):
         at: when it was made, Unix time in seconds by the accuser's clock.
         phi: the accuser's suspicion level then.
         withdrawn: the accuser has heard from the target since.
-        forget: an operator wants the target forgotten; then it is no accusation, and holds for earlier incarnations too.
+        forget: an operator wants the target forgotten; then it is no accusation, and about earlier incarnations too.
     """
 
     generation: int

@@ -192,6 +192,10 @@ class Store:
         """The accusations of a member, void ones too, by accuser. Not to be changed."""
         return self._accusations.get(node_id, {})
 
+    def accused(self) -> Iterator[str]:
+        """The names of those that accusations are about, void ones too."""
+        return iter(self._accusations)
+
     def records(self) -> Iterator[Record]:
         """Every record, of all kinds."""
         for slots in self._slots.values():
