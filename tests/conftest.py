@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests import networks
 
 # Without a deadline: a busy machine is no bug. In CI the examples are the same in each run, so that it fails for a
 # change and not for luck; elsewhere they are new ones each time, and Hypothesis keeps what failed.
@@ -21,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--schedules", type=int, default=2000, help="how many random schedules to run (default 2000)")
     group.addoption("--first-seed", type=int, default=0, help="seed of the first random schedule (default 0)")
     group.addoption("--simulated", type=int, default=1000, help="how many random clusters to simulate (default 1000)")
+    group.addoption(
+        "--stopped", type=float, default=10.0, metavar="SECONDS", help="how long a node stands still (default 10)"
+    )
     group.addoption(
         "--rewrite-scenarios",
         action="store_true",
@@ -53,3 +59,20 @@ def grpcurl() -> str:
     if IN_CI:
         pytest.fail("grpcurl is not on PATH, and CI=true does not allow a test to be skipped", pytrace=False)
     pytest.skip("grpcurl is not on PATH")
+
+
+@pytest.fixture(scope="session")
+def networks_possible() -> None:
+    """Skips what needs network namespaces where there are none. In CI, where nothing may be skipped, it fails."""
+    reason = networks.missing()
+    if reason is not None and IN_CI:
+        pytest.fail(f"{reason}, and CI=true does not allow a test to be skipped", pytrace=False)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def network(networks_possible: None) -> Iterator[networks.Network]:
+    """A network of its own, without hosts; see tests/networks.py."""
+    with networks.Network() as made:
+        yield made
