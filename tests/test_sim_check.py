@@ -30,7 +30,10 @@ SCHEDULES = sorted((Path(__file__).parent / "schedules").glob("*.txt"))
 BETWEEN = 500
 """Seeds within which each planted fault must be found."""
 
-RARE = {"graves-forgotten": "deletion-superseded-before-it-spread"}
+RARE = {
+    "graves-forgotten": "deletion-superseded-before-it-spread",
+    "repair-overtaken": "repair-overtaken-by-a-purge",
+}
 """Faults that random schedules meet less often than that, and the schedule that meets each."""
 
 

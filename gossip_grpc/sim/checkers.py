@@ -36,6 +36,7 @@ from typing import Any
 
 from gossip_grpc.core.records import USER_KINDS, Dot, Kind, Origin, Record, Value, fingerprint
 from gossip_grpc.core.store import Store
+from gossip_grpc.core.sync import Digest
 from gossip_grpc.sim.history import Write
 from gossip_grpc.sim.host import Host
 from gossip_grpc.sim.world import PRELOAD, World
@@ -118,6 +119,8 @@ def reflection(_world: World, truth: Truth) -> Iterator[str]:
                 continue
             if best.is_tombstone and (held is None or _purged(store, best)):
                 continue
+            if any(aside.dot == best.dot for aside in store.delta(Digest()).superseded):
+                continue  # in the middle of a delta: what supersedes it is still to come
             yield f"{host.name} covers {best.dot} ({_tell(best)}) but holds {_tell(held)}"
 
 
