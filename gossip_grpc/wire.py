@@ -194,7 +194,8 @@ def _read_known(entry: peer_pb2.OriginDigest, path: str) -> _Known:
 def encode_delta(delta: Delta, chunk_bytes: int) -> Iterator[peer_pb2.Delta]:
     """A complete delta in chunks of about `chunk_bytes`: at least one, the first with the header."""
     header = peer_pb2.DeltaHeader(
-        base=encode_digest(Digest(coverage=delta.base.coverage)),
+        # The floor tells the receiver of a repair whether it has purged anything since; other deltas need none.
+        base=encode_digest(Digest(delta.base.coverage, delta.base.floor if delta.repair else {})),
         snapshot=encode_digest(delta.snapshot),
         full=delta.full,
         repair=delta.repair,

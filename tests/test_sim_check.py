@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+from collections.abc import Generator
+from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from gossip_grpc.cli.root import root
-from gossip_grpc.sim import faults
-from gossip_grpc.sim.check import Outcome, run, run_batch, run_seed, run_seeds
+from gossip_grpc.core.records import Record
+from gossip_grpc.sim import check, faults
+from gossip_grpc.sim.check import Batch, Outcome, run, run_batch, run_seed, run_seeds
+from gossip_grpc.sim.checkers import Truth, causality
 from gossip_grpc.sim.generate import generate
 from gossip_grpc.sim.schedule import parse
 from gossip_grpc.sim.shrink import shrink
+from gossip_grpc.sim.world import World
 
 SCHEDULES = sorted((Path(__file__).parent / "schedules").glob("*.txt"))
 """Schedules that once failed, each by a bug found."""
@@ -23,7 +30,10 @@ SCHEDULES = sorted((Path(__file__).parent / "schedules").glob("*.txt"))
 BETWEEN = 500
 """Seeds within which each planted fault must be found."""
 
-RARE = {"graves-forgotten": "deletion-superseded-before-it-spread"}
+RARE = {
+    "graves-forgotten": "deletion-superseded-before-it-spread",
+    "repair-overtaken": "repair-overtaken-by-a-purge",
+}
 """Faults that random schedules meet less often than that, and the schedule that meets each."""
 
 
@@ -123,7 +133,40 @@ def test_processes_find_what_one_finds() -> None:
     assert found == [outcome.seed for outcome in one.failures] != []
 
 
+def test_closing_ends_the_processes_at_once_and_they_never_hear_of_an_interruption(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(check, "_BATCH", 1)
+    others = set(active_children())
+    batches = run_seeds(range(10_000), jobs=2)
+    next(batches)
+    workers = set(active_children()) - others
+    assert len(workers) == 2
+    for worker in workers:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)  # as Ctrl-C does to all processes of a terminal
+    assert sum(next(batches).seeds for _ in range(4)) == 4
+    assert all(worker.is_alive() for worker in workers)
+    batches.close()
+    assert not set(active_children()) & workers
+
+
 # What checkers say
+
+
+def test_who_loses_to_what_it_had_seen_is_told_whichever_write_in_between_it_wins_over() -> None:
+    world = World(parse("cluster 3\nat 1s n1 put a 1\nat 2s n2 put a 2\nat 3s n3 put a 3\nend 4s\n"), 0)
+    world.run()
+    truth = Truth(world, "n")
+    assert list(causality(world, truth)) == []
+    first, _, last = truth.writes
+    record = first.records[0]
+    first.records = (Record(record.kind, record.slot, *record.dot, last.records[0].clock + 1, record.content),)
+    assert [problem.partition(" (")[0] for problem in causality(world, truth)] == [
+        str(write.records[0].dot) for write in truth.writes[1:]
+    ]
+    last.records = (first.records[0],)
+    assert any("names two writes" in problem for problem in causality(world, truth))
 
 
 LOST = """
@@ -169,7 +212,7 @@ def test_a_failing_schedule_is_shrunk_to_what_it_takes() -> None:
     assert not run(short, seed).failed
     assert sum(" put " in line or " delete " in line for line in short.splitlines()) <= 4
     assert len(short.splitlines()) <= 8
-    assert runs[-1][0] == len(runs)
+    assert runs[-1] == (len(runs), sum(line.startswith("at ") for line in short.splitlines()))
 
 
 def test_a_fault_is_not_left_unmended_by_shrinking() -> None:
@@ -230,6 +273,29 @@ def test_the_command_tells_people_what_failed() -> None:
     assert "1 failed: seed 5\n" in output
     assert "\nat " in output
     assert "# Random schedule 5." in invoke("--seeds", "5", "--plant", "tie-by-arrival", "--no-shrink")[1]
+
+
+def test_an_interruption_tells_how_far_it_came_and_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = run_seed(0)
+    found: list[Outcome] = []
+
+    def interrupted(*_: object) -> Generator[Batch, None, None]:
+        yield Batch(25, tuple(found), 0.0, 0, 0, 0.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "run_seeds", interrupted)
+    assert invoke() == (130, "Interrupted after 25 of 1,000 schedules; nothing was wrong\n")
+    found += [replace(outcome, seed=seed, violations=("reflection: x",)) for seed in (7, 9)]
+    assert invoke() == (130, "Interrupted after 25 of 1,000 schedules; 2 failed: seed 7, 9\n")
+
+
+def test_an_interruption_while_shrinking_names_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gossip_grpc.sim.shrink.shrink", interrupted)
+    answer = invoke("--seeds", "5", "--plant", "tie-by-arrival")
+    assert answer == (130, "Interrupted while shrinking the schedule of seed 5\n")
 
 
 def test_planted_faults_are_listed() -> None:

@@ -14,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from gossip_grpc.cli.root import root
 from gossip_grpc.cli.simulate_cluster import shipped
+from gossip_grpc.sim import faults
+from gossip_grpc.sim.check import watched
 from gossip_grpc.sim.schedule import format, parse  # noqa: A004 - the counterpart of parse
 from gossip_grpc.sim.stats import percentile, report
 from gossip_grpc.sim.world import World
@@ -192,12 +194,37 @@ def test_a_bar_is_shown_on_a_terminal_only(small: str, monkeypatch: pytest.Monke
     assert run("cluster", "--scenario", small).stderr == ""
     told: list[float] = []
     monkeypatch.setattr(sys, "stderr", Terminal())
-    from gossip_grpc.cli import simulate_cluster  # noqa: PLC0415 - with the terminal in place
-
     world = World(parse(SMALL), 0)
-    simulate_cluster.run(world, told.append)
+    watched(world, told.append)
     assert told[-1] == world.now == 4.0
     assert told == sorted(told)
+
+
+def test_every_invariant_is_checked_at_the_end_though_the_scenario_asks_for_nothing(tmp_path: Path) -> None:
+    text = "cluster 2\nat 1s cut n1 | n2\nat 2s n1 put a 1\nat 2s n2 put a 2\nat 3s heal\nend 20s\n"
+    path, trace = written(tmp_path, text), str(tmp_path / "a.trace")
+    assert loaded("--scenario", path)["failures"] == []
+    with faults.planted("tie-by-arrival"):
+        failures = loaded("--scenario", path, "--save-trace", trace, code=1)["failures"]
+        assert re.search(r"^reflection: n. covers n.*a = .* \(at 20.000 s\)$", "\n".join(failures), re.MULTILINE)
+        assert "not met: reflection: " in run("cluster", "--scenario", path).stdout
+        assert run("replay", trace).exit_code == 0
+
+
+def test_what_only_shows_over_time_is_watched(tmp_path: Path) -> None:
+    text = "cluster 2\nat 1s cut n1 | n2\nat 2s n1 fill a 5\nat 2s n2 put b 1\nat 3s heal\nend 20s\n"
+    path = written(tmp_path, text)
+    with faults.planted("clock-goes-back"):
+        failures = loaded("--scenario", path, "--seed", "1", code=1)["failures"]
+    assert any(failure.startswith("clocks: that of n1 went back from ") for failure in failures)
+
+
+def test_what_is_not_met_is_listed_in_twenty_lines_at_most(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossip_grpc.sim.check.judge", lambda *_: [f"reflection: {number}" for number in range(1, 26)])
+    done = run("cluster", "--scenario", small)
+    assert done.exit_code == 1
+    assert done.stdout.count("not met: reflection: ") == 20
+    assert done.stdout.endswith("not met: ... and 5 more\n")
 
 
 # Plots

@@ -736,3 +736,21 @@ def test_a_host_says_what_it_is() -> None:
     made = ran("cluster 2\nat 1s crash n1\nat 1s pause n2", 2.0)
     assert [repr(host) for host in made.hosts.values()] == ["Host(n1, down)", "Host(n2, paused)"]
     assert isinstance(made.hosts["n1"], Host)
+
+
+def test_what_comes_to_a_slow_node_is_done_in_order_even_if_it_is_slow_no_more() -> None:
+    # If the last chunk of a delta overtook one that waits still, the delta would seem complete without that one.
+    world = World(parse("cluster 2\nend 10s\n"), 0)
+    host = world.hosts["n2"]
+    done: list[int] = []
+    world.apply(Action(0.0, "slow", ("n2",), (1.0,)))
+    for number in (1, 2):
+        world._calls.wait(host, done.append, number)
+    world.apply(Action(0.0, "slow", ("n2",), (0.0,)))
+    assert host.hindered, "two inputs wait still"
+    world._calls.wait(host, done.append, 3)
+    world.run_until(1.5)
+    assert done == [1]
+    world.run_until(3.0)
+    assert done == [1, 2, 3]
+    assert not host.hindered

@@ -123,6 +123,22 @@ def test_a_poisonous_chunk_is_refused_whole(clock: int, synced: bool, superseded
     assert inbound.merged == inbound.ignored == 0
 
 
+def test_a_repair_is_refused_once_tombstones_were_purged_since_the_comparison() -> None:
+    here, there = Store(A), Store(B)
+    added = there.write(Kind.REGISTER, "x", "1", 0.0)
+    here.merge([added], 0.0)
+    repair = InboundDelta(here, there.delta(here.digest(), repair=True))
+    here.write(Kind.REGISTER, "x", None, 1.0)
+    repair.merge([added], 2.0, synced=True)
+    assert here.register("x") is None, "the tombstone is there and wins"
+    here.learn_context({B: 1})
+    assert here.purge(10.0, 5.0) == 1
+    with pytest.raises(RemoteError, match="compare them again") as caught:
+        repair.merge([added], 11.0, synced=True)
+    assert caught.value.reason is Reason.BROKEN_TRANSFER
+    assert here.register("x") is None
+
+
 @pytest.mark.parametrize(("clock", "synced"), [(MAX_CLOCK + 1, False), (MAX_LEAD + 10, True)])
 def test_a_delta_of_a_poisonous_clock_is_refused_before_anything_is_merged(clock: int, synced: bool) -> None:
     header = Delta(Digest(), Digest(Coverage({B: 2})), clock=clock)

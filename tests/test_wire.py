@@ -133,7 +133,7 @@ def test_a_delta_comes_back_the_same_in_chunks_of_any_size(
     delta = Delta(base, snapshot, full, repair, sent, superseded, clock)
     chunks = [over_the_wire(message) for message in wire.encode_delta(delta, chunk_bytes)]
 
-    header = Delta(Digest(base.coverage), snapshot, full, repair, clock=clock)
+    header = Delta(Digest(base.coverage, base.floor if repair else {}), snapshot, full, repair, clock=clock)
     assert [chunk.header for chunk in chunks] == [header] + [None] * (len(chunks) - 1)
     assert [chunk.complete for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     received = [record for chunk in chunks if not chunk.superseded for record in chunk.records]

@@ -118,32 +118,31 @@ def _one(settings: Settings, scenario: Path, seed: int, plant: str | None) -> No
 
 
 def _many(settings: Settings, seeds: range, jobs: int | None, plant: str | None, *, shrinking: bool) -> None:
-    from gossip_grpc.sim.check import run_seeds, with_plant  # noqa: PLC0415
-    from gossip_grpc.sim.shrink import shrink  # noqa: PLC0415
+    from gossip_grpc.sim.check import run_seeds  # noqa: PLC0415
 
     start = monotonic()
     done, cpu, virtual, messages, writes = 0, 0.0, 0.0, 0, 0
     failures: list[Outcome] = []
     jobs = jobs or os.cpu_count() or 1
-    with progress(len(seeds), "Checking") as tell, closing(run_seeds(seeds, jobs, plant)) as batches:
-        for batch in batches:
-            done += batch.seeds
-            cpu += batch.cpu_seconds
-            virtual += batch.virtual_seconds
-            messages += batch.messages
-            writes += batch.writes
-            failures += batch.failures
-            tell(done)
+    try:
+        with progress(len(seeds), "Checking") as tell, closing(run_seeds(seeds, jobs, plant)) as batches:
+            for batch in batches:
+                done += batch.seeds
+                cpu += batch.cpu_seconds
+                virtual += batch.virtual_seconds
+                messages += batch.messages
+                writes += batch.writes
+                failures += batch.failures
+                tell(done)
+    except KeyboardInterrupt:
+        found = f"{len(failures)} failed: seed {_numbers(failures)}" if failures else "nothing was wrong"
+        click.echo(f"Interrupted after {done:,} of {len(seeds):,} schedules; {found}", err=True)
+        raise
     failures.sort(key=lambda outcome: outcome.seed)
     elapsed = monotonic() - start
     shortest = None
     if failures:
-        shortest = failures[0].text
-        if shrinking:
-            first = failures[0]
-            with progress(1, "Shrinking") as tell, with_plant(plant):
-                shortest = shrink(first.text, first.seed, first.kinds)
-                tell(1)
+        shortest = _shrunk(failures[0], plant) if shrinking else failures[0].text
     if settings.json:
         document = {
             "seeds": {"first": seeds.start, "last": seeds.stop - 1, "run": done},
@@ -169,11 +168,28 @@ def _many(settings: Settings, seeds: range, jobs: int | None, plant: str | None,
     raise click.exceptions.Exit(FOUND if failures else 0)
 
 
+def _shrunk(outcome: Outcome, plant: str | None) -> str:
+    from gossip_grpc.sim.check import with_plant  # noqa: PLC0415
+    from gossip_grpc.sim.shrink import shrink, timed_lines  # noqa: PLC0415
+
+    lines = timed_lines(outcome.text.splitlines())
+    try:
+        with progress(lines, "Shrinking") as tell, with_plant(plant):
+            return shrink(outcome.text, outcome.seed, outcome.kinds, lambda _, left: tell(lines - left))
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted while shrinking the schedule of seed {outcome.seed}", err=True)
+        raise
+
+
+def _numbers(failures: list[Outcome]) -> str:
+    """The seeds that failed, or the first of them."""
+    shown = ", ".join(str(outcome.seed) for outcome in failures[:_SHOWN])
+    return shown + (f" and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else "")
+
+
 def _tell_failures(failures: list[Outcome], shortest: str) -> None:
     first = failures[0]
-    shown = ", ".join(str(outcome.seed) for outcome in failures[:_SHOWN])
-    more = f" and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
-    click.echo(f"{len(failures)} failed: seed {shown}{more}\n")
+    click.echo(f"{len(failures)} failed: seed {_numbers(failures)}\n")
     click.echo(f"Seed {first.seed}:")
     _tell_violations(first)
     click.echo(f"\nA schedule that fails so (save it, then: simulate check --scenario FILE --seed {first.seed}):\n")

@@ -30,6 +30,9 @@ _ROUNDS = ("rounds", "agreed", "failed", "nodes up", "up to date")
 _SECONDS = 20
 """Virtual seconds that the table of rounds shows one by one at most; it puts several into a line beyond."""
 
+_FAILURES = 20
+"""Expectations not met that are listed at most."""
+
 _CURVE = 60
 """Points of a curve of a plot."""
 
@@ -105,12 +108,13 @@ def cluster(
     The engines are those of the node, and what they say to each other are the node's bytes; the network, the clocks
     and the clients are simulated. Prints how soon writes were agreed on, and what it cost.
 
-    Exit code 0 if everything that the scenario expects came about, 1 if not.
+    At the end, and at each `check` of the scenario, every invariant is checked.
+    Exit code 0 if all of them hold and everything that the scenario expects came about, 1 if not.
 
     Examples:
       gossip-grpc simulate cluster --list
       gossip-grpc simulate cluster --scenario split-and-heal --seed 7
-      gossip-grpc simulate cluster --nodes 100 --scenario loss-25 --plot spread.png
+      gossip-grpc simulate cluster --scenario loss-25 --nodes 100 --plot a.png
       gossip-grpc simulate cluster --scenario mine.txt --trace | less
     """
     if listing:
@@ -123,10 +127,12 @@ def cluster(
         schedule = replace(schedule, end=duration)
     if traced and settings.json:
         fail("--trace is for people; with --json, --save-trace writes the events as JSON", code=USAGE)
+    from gossip_grpc.sim.check import watched  # noqa: PLC0415 - not needed for help
+
     with ExitStack() as stack:
         world = _world(schedule, seed, traced, save_trace, stack)
         tell = stack.enter_context(progress(schedule.end, "simulating"))
-        run(world, tell)
+        watched(world, tell)
     _show(settings, world)
     if plot is not None:
         from gossip_grpc.sim import plots  # noqa: PLC0415 - only for whoever wants a picture
@@ -134,15 +140,6 @@ def cluster(
         plots.draw(plot, f"{schedule.title.partition(':')[0] or scenario}, seed {seed}", list(panels(world)))
     if world.failures:
         raise click.exceptions.Exit(UNMET)
-
-
-def run(world: World, tell: Callable[[float], None]) -> None:
-    """Run a world to its end in steps, so that somebody can watch."""
-    end = world.schedule.end
-    steps = 200
-    for step in range(1, steps + 1):
-        world.run_until(end * step / steps)
-        tell(world.now)
 
 
 def _list(settings: Settings) -> None:
@@ -190,8 +187,11 @@ def _show(settings: Settings, world: World) -> None:
     show.table(("kind", *_TRAFFIC), _traffic(figures), right=_TRAFFIC)
     click.echo()
     show.table(("second", *_ROUNDS), _rounds(figures["rounds"]), right=_ROUNDS)
-    for failure in figures["failures"]:
+    failures = figures["failures"]
+    for failure in failures[:_FAILURES]:
         click.echo(f"not met: {failure}")
+    if len(failures) > _FAILURES:
+        click.echo(f"not met: ... and {len(failures) - _FAILURES:,} more")
 
 
 def _summary(figures: dict[str, Any]) -> dict[str, str]:

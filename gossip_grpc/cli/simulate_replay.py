@@ -34,7 +34,8 @@ def replay(file: Path, traced: bool) -> None:
       gossip-grpc simulate cluster --scenario loss-25 --save-trace loss.trace
       gossip-grpc simulate replay loss.trace
     """
-    from gossip_grpc.sim.schedule import ScheduleError  # noqa: PLC0415 - not needed for help
+    from gossip_grpc.sim.check import watched  # noqa: PLC0415 - not needed for help
+    from gossip_grpc.sim.schedule import ScheduleError  # noqa: PLC0415 - likewise
     from gossip_grpc.sim.trace import Comparison, Difference, Trace, TraceError, read_header, readable  # noqa: PLC0415
     from gossip_grpc.sim.world import World  # noqa: PLC0415 - likewise
 
@@ -47,12 +48,9 @@ def replay(file: Path, traced: bool) -> None:
         try:
             header = read_header(lines.readline(), str(file))
             version = header.version
-            end = header.schedule.end
-            with progress(end, "replaying") as tell:
+            with progress(header.schedule.end, "replaying") as tell:
                 world = World(header.schedule, header.seed, trace=Trace(*sinks))
-                for step in range(1, 201):
-                    world.run_until(end * step / 200)
-                    tell(world.now)
+                watched(world, tell)
             comparison.finish()
         except (TraceError, ScheduleError) as error:
             fail(str(error), code=USAGE)

@@ -61,9 +61,10 @@ class InboundDelta:
             superseded: whether the chunk holds records that lost their slots at the sender.
 
         Raises:
-            RemoteError: the chunk holds a poisonous clock; nothing of it was merged.
+            RemoteError: the chunk holds a poisonous clock, or its repair came too late; nothing of it was merged.
         """
         check_records(self._store, records, synced=synced)
+        self._check_repair()
         if self._received is not None and not superseded:
             for record in records:
                 self._received.add(record.origin, record.sequence)
@@ -74,6 +75,15 @@ class InboundDelta:
         self.merged += len(fresh)
         self.ignored += len(records) - len(fresh)
         return fresh
+
+    def _check_repair(self) -> None:
+        """A repair merges what is covered too: right only while nothing was purged since both sides compared."""
+        if self.header.repair and self.header.base.floor != self._store.floor:
+            raise RemoteError(
+                "tombstones were purged since the digests were compared for this repair; compare them again",
+                reason=Reason.BROKEN_TRANSFER,
+                field="delta.header.base",
+            )
 
     def complete(self) -> None:
         """End the delta after its last chunk: our coverage takes the maximum with the sender's."""

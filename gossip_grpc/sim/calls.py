@@ -95,8 +95,10 @@ class Calls:
             return
         if host.paused:
             host.waiting.append((callback, args))
-        else:
-            callback(*args)
+            return
+        callback(*args)
+        if not host.slow and host.busy <= self.now:  # not `paused`: that was looked at above
+            host.hindered = False
 
     # The request
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import signal
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from time import process_time
 
 from gossip_grpc.sim import faults
@@ -23,6 +24,9 @@ _BATCH = 25
 
 _STEP = 0.25
 """Virtual seconds between looks at whether all have agreed."""
+
+_STEPS = 200
+"""Parts of a run that are told of, one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,7 @@ def run(text: str, seed: int) -> Outcome:
     except Exception as error:  # noqa: BLE001  a crash of the core is a finding like any other
         violations = [f"crash: {type(error).__name__}: {error}"]
     else:
-        judge = check_end if world.agreed() else check
-        violations = [*world.failures, *monitor.look(), *judge(world)]
+        violations = [*world.failures, *judge(world, monitor)]
     return Outcome(
         seed,
         text,
@@ -80,6 +83,28 @@ def run(text: str, seed: int) -> Outcome:
         world.stats.messages,
         sum(write.acknowledged for write in world.history.writes),
     )
+
+
+def judge(world: World, monitor: Monitor) -> list[str]:
+    """What is wrong with a world at its end, by all checkers; if all agree, by those too that this calls for."""
+    at_the_end = check_end if world.agreed() else check
+    return [*monitor.look(), *at_the_end(world)]
+
+
+def watched(world: World, tell: Callable[[float], object]) -> None:
+    """Run a world to its end under all checkers; what they find is among its `failures`.
+
+    Args:
+        world: one that has not begun.
+        tell: called now and then with the virtual time, so that somebody can watch.
+    """
+    monitor = Monitor(world)
+    end = world.schedule.end
+    for step in range(1, _STEPS + 1):
+        world.run_until(end * step / _STEPS)
+        tell(world.now)
+    for problem in judge(world, monitor):
+        world.expect(problem)
 
 
 def _run_to_the_end(world: World, schedule: Schedule) -> None:
@@ -136,18 +161,21 @@ def run_batch(seeds: Sequence[int], plant: str | None = None) -> Batch:
 def run_seeds(seeds: range, jobs: int | None = None, plant: str | None = None) -> Generator[Batch, None, None]:
     """Run seeds in so many processes (default: one a core), a batch at a time, as they are done.
 
-    Closing the iterator ends the work that is not begun yet.
+    Closing the iterator, or interrupting it, ends the processes at once.
     """
     batches = [seeds[start : start + _BATCH] for start in range(0, len(seeds), _BATCH)]
     jobs = min(jobs or os.cpu_count() or 1, len(batches))
     if jobs <= 1:
         yield from (run_batch(batch, plant) for batch in batches)
         return
+    others = set(active_children())
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         try:
             yield from _completed(pool, batches, jobs, plant)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:
+            for process in set(active_children()) - others:
+                process.terminate()
+            raise
 
 
 def _completed(pool: ProcessPoolExecutor, batches: Iterable[range], jobs: int, plant: str | None) -> Iterator[Batch]:
@@ -156,8 +184,22 @@ def _completed(pool: ProcessPoolExecutor, batches: Iterable[range], jobs: int, p
     pending: set[Future[Batch]] = set()
     while True:
         while len(pending) < 2 * jobs and (batch := next(rest, None)) is not None:
-            pending.add(pool.submit(run_batch, batch, plant))
+            with _uninterrupted():  # submitting may start a process
+                pending.add(pool.submit(run_batch, batch, plant))
         if not pending:
             return
         done, pending = wait(pending, return_when=FIRST_COMPLETED)
         yield from (future.result() for future in done)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait. Processes started meanwhile never hear of it: they are ended by this one, without tracebacks."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -353,6 +353,11 @@ def fingerprint_keeps_the_dead() -> list[Patch]:
     return [(Store, "_remove", remove)]
 
 
+def repair_overtaken() -> list[Patch]:
+    """A repair is merged though its receiver has purged tombstones since both sides compared."""
+    return [(InboundDelta, "_check_repair", lambda self: None)]
+
+
 def repair_of_everything() -> list[Patch]:
     """Different fingerprints are taken for divergence though coverage differs too."""
     original = sync_module.compare
@@ -405,6 +410,7 @@ FAULTS: dict[str, Callable[[], list[Patch]]] = {
         tombstones_never_purged,
         fingerprints_not_compared,
         fingerprint_keeps_the_dead,
+        repair_overtaken,
         repair_of_everything,
         sequence_reused_after_loss,
         writes_taken_before_the_first_sync,

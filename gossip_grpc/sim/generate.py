@@ -60,15 +60,17 @@ class _Author:
     def write(self) -> str:
         """The text."""
         rng = self.rng
+        latency = rng.choice(["1ms", "1ms..5ms", "1ms..200ms", "20ms..50ms", "100ms..900ms"])
+        # A pushed delta takes a round trip a chunk: in tiny chunks and with seconds each, longer than we wait.
+        chunk = rng.choice([32, 64, 200, 4096]) if latency != "100ms..900ms" else 4096
         settings = [
             f"strategy={rng.choice(['push', 'pull', 'push-pull', 'push-pull', 'push-pull'])}",
             f"selector={rng.choice(['random', 'random', 'round-robin', 'hypercube', 'zone-aware'])}",
             f"fanout={rng.choice([0, 1, 1, 2, 3])}",
             f"retention={self.retention}s",
-            f"chunk={rng.choice([32, 64, 200, 4096])}",
+            f"chunk={chunk}",
             f"zones={rng.choice([1, 1, 2])}",
         ]
-        latency = rng.choice(["1ms", "1ms..5ms", "1ms..200ms", "20ms..50ms", "100ms..900ms"])
         if latency == "100ms..900ms" or rng.random() < 0.7:
             # Failure detection is not for such networks as it is set here, and heartbeats take time to simulate.
             settings.append("heartbeat=1h")

@@ -39,6 +39,7 @@ class Monitor:
         self._seen = 0
         self._deletions: dict[str, list[Deletion]] = defaultdict(list)
         self._versions: dict[Origin, int] = {}
+        self._states: dict[str, tuple[object, ...]] = {}
         world.after_input.append(self._after_input)
         world.checker = lambda world: [*self.look(), *check(world)]
         for host in world.hosts.values():
@@ -63,6 +64,10 @@ class Monitor:
         store = engine.store
         origin = store.origin
         time = store.clock.time
+        state = (origin, store.version, time, engine.counters.backstop_heals)
+        if self._states.get(host.name) == state and self._seen == len(self._world.history.writes):
+            return  # nearly always, and this is called for every message
+        self._states[host.name] = state
         before = self._clocks.get(origin, 0)
         if time < before:
             self._violations.append(f"clocks: that of {host.name} went back from {before} to {time}")

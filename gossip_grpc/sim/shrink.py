@@ -7,7 +7,7 @@ the timed lines, then over the cluster's size and its settings, again and again 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from gossip_grpc.sim.check import run
 
@@ -24,9 +24,14 @@ def shrink(text: str, seed: int, kinds: set[str], progress: Callable[[int, int],
         text: a schedule that fails.
         seed: the seed it fails with.
         kinds: names of the checks; see `Outcome.kinds`.
-        progress: called with the number of runs so far and of timed lines left.
+        progress: called with the number of runs so far and that of timed lines left in the shortest so far.
     """
     return _Shrinker(seed, kinds, progress).shrink(text)
+
+
+def timed_lines(lines: Iterable[str]) -> int:
+    """How many of the lines say what happens at some time."""
+    return sum(line.startswith(("at ", "every ")) for line in lines)
 
 
 class _Shrinker:
@@ -35,9 +40,11 @@ class _Shrinker:
         self._kinds = kinds
         self._progress = progress
         self._runs = 0
+        self._left = 0
 
     def shrink(self, text: str) -> str:
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        self._left = timed_lines(lines)
         while True:
             before = list(lines)
             lines = self._fewer_lines(lines)
@@ -50,12 +57,15 @@ class _Shrinker:
             return False
         self._runs += 1
         if self._progress is not None:
-            self._progress(self._runs, sum(line.startswith(("at ", "every ")) for line in lines))
+            self._progress(self._runs, self._left)
         try:
             outcome = run("\n".join(lines) + "\n", self._seed)
         except ValueError:  # a line speaks of a node that is not there any more
             return False
-        return bool(outcome.kinds & self._kinds)
+        if not outcome.kinds & self._kinds:
+            return False
+        self._left = timed_lines(lines)
+        return True
 
     def _fewer_lines(self, lines: list[str]) -> list[str]:
         """Leave out half of the timed lines, a quarter, ... one."""

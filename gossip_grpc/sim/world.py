@@ -357,7 +357,7 @@ class World:
         if host is None or not host.paused:
             return
         host.paused = False
-        host.hindered = host.slow > 0
+        host.hindered = host.slow > 0 or host.busy > self.now
         waiting = list(host.waiting)
         host.waiting.clear()
         for callback, args in waiting:
@@ -385,7 +385,8 @@ class World:
         host = self.hosts.get(action.nodes[0])
         if host is not None:
             (host.slow,) = action.args
-            host.hindered = host.paused or host.slow > 0
+            # What waits already comes first.
+            host.hindered = host.paused or host.slow > 0 or host.busy > self.now
 
     def _skew(self, action: Action) -> None:
         host = self.hosts.get(action.nodes[0])

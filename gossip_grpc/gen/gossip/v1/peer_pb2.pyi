@@ -136,7 +136,8 @@ class DeltaHeader(google.protobuf.message.Message):
     @property
     def base(self) -> global___Digest:
         """The digest the delta was computed against. The receiver takes the sender's coverage only if it covers all of
-        this itself (a delta made for its lost predecessor would leave holes).
+        this itself (a delta made for its lost predecessor would leave holes). In a repair with the GC floor: the receiver
+        refuses a repair if it has purged tombstones since.
         """
 
     @property
