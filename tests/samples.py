@@ -45,7 +45,8 @@ def accusation(target: Origin, accuser: Origin, sequence: int = 2, **facts: Any)
 
 
 # Few distinct values, so that ties, equal slots and equal parts are common; digits, so that numbers run into names.
-few_origins = st.builds(Origin, st.sampled_from(["a", "b", "1", "11"]), st.sampled_from([0, 1, 11]))
+few_names = st.sampled_from(["a", "b", "1", "11"])
+few_origins = st.builds(Origin, few_names, st.sampled_from([0, 1, 11]))
 few_numbers = st.integers(1, 3)
 few_keys = st.sampled_from(["k", "1", "1 1", "kT", "ä"])
 few_texts = st.sampled_from(["", "v", "T", "1 1"])
@@ -123,3 +124,26 @@ def members(
         return Record(Kind.MEMBER, origin.node_id, origin, sequence, clock, content)
 
     return st.builds(build, origins, numbers, numbers, contents)
+
+
+few_accusations = st.builds(
+    Accusation,
+    st.sampled_from([0, 1, 11]),
+    st.integers(0, 3),
+    st.sampled_from([0.0, 1.5]),
+    st.sampled_from([0.0, 8.25]),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+def accusations(
+    origins: st.SearchStrategy[Origin] = few_origins,
+    numbers: st.SearchStrategy[int] = few_numbers,
+    targets: st.SearchStrategy[str] = few_names,
+    contents: st.SearchStrategy[Accusation] = few_accusations,
+) -> st.SearchStrategy[Record]:
+    def build(target: str, origin: Origin, sequence: int, clock: int, content: Accusation) -> Record:
+        return Record(Kind.ACCUSATION, (target, origin.node_id), origin, sequence, clock, content)
+
+    return st.builds(build, targets, origins, numbers, numbers, contents)

@@ -13,7 +13,7 @@ from gossip_grpc.core.detector import DetectorSettings, Phase
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.limits import Limits
 from gossip_grpc.core.membership import Status
-from gossip_grpc.core.messages import Call, HeartbeatReply, HeartbeatRequest, ProbeReply, ProbeRequest, StepDown
+from gossip_grpc.core.messages import Call, HeartbeatReply, HeartbeatRequest, Notice, ProbeReply, ProbeRequest, StepDown
 from gossip_grpc.core.records import Kind, Member, Origin
 from gossip_grpc.core.store import Store, accusation_of
 from gossip_grpc.core.sync import Digest
@@ -472,10 +472,10 @@ def test_a_process_that_stood_still_says_so_once_and_beats_at_once() -> None:
     until(engine, 1.0)
     engine.tick(61.0)
     effects = engine.effects()
-    assert [one.event for one in effects if hasattr(one, "event")] == ["this process stood still"]
+    assert [one.event for one in effects if isinstance(one, Notice)] == ["this process stood still"]
     assert [one for one in effects if isinstance(one, Call) and isinstance(one.request, HeartbeatRequest)]
     engine.tick(61.5)
-    assert not [one for one in engine.effects() if hasattr(one, "event")]
+    assert not [one for one in engine.effects() if isinstance(one, Notice)]
 
 
 def test_heartbeats_go_to_the_monitors_every_interval_and_none_once_a_node_leaves() -> None:

@@ -10,12 +10,21 @@ from gossip_grpc import wire
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.limits import Limits
 from gossip_grpc.core.membership import Peer
-from gossip_grpc.core.messages import Call, PullRequest, PushReply, PushRequest, Round
+from gossip_grpc.core.messages import (
+    Call,
+    HeartbeatRequest,
+    ProbeRequest,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    Round,
+    StepDown,
+)
 from gossip_grpc.core.records import Member, Origin
 from gossip_grpc.core.sync import Digest
 from gossip_grpc.errors import LimitError, ProtocolError, Reason, RemoteError
 from gossip_grpc.gen.gossip.v1 import peer_pb2
-from gossip_grpc.peering import Peering, Sender, check_size, decode_push, rumor_bodies
+from gossip_grpc.peering import Exchange, Peering, Probe, Sender, check_size, decode_push, rumor_bodies
 from gossip_grpc.sim import memo
 from gossip_grpc.sim.memo import Memo, MemoPeering
 from tests.samples import register
@@ -271,3 +280,91 @@ def test_long_and_unusual_messages_are_not_remembered(shared: Memo) -> None:
     assert isinstance(reply, PushReply)
     assert reply.digest is not None
     assert not shared.replies
+
+
+# Failure detection
+
+
+def answered(exchange: Exchange, there: Peering, now: float = 0.0) -> bytes:
+    """Carry a heartbeat or a direct probe to the other side and its answer back; returns the request."""
+    raw = exchange.request()
+    assert raw is not None
+    assert exchange.request() is None
+    if isinstance(exchange, Probe):
+        answer = there.probe(peer_pb2.ProbeRequest.FromString(raw))
+        assert isinstance(answer, peer_pb2.ProbeResponse)
+        exchange.response(answer.SerializeToString(), now)
+    else:
+        beat = there.heartbeat(peer_pb2.HeartbeatRequest.FromString(raw), now)
+        exchange.response(beat.SerializeToString(), now)
+    exchange.end(now)
+    return raw
+
+
+def sign_of(there: Peering, request: HeartbeatRequest | ProbeRequest) -> Call:
+    origin = there.engine.store.origin
+    return Call(Peer(f"{origin.node_id}:1", origin.node_id), request)
+
+
+def test_a_heartbeat_tells_who_lives_and_what_it_knows_and_is_answered_alike() -> None:
+    here, there = peering("a"), peering("b")
+    raw = answered(here.begin(sign_of(there, HeartbeatRequest(3, 7, 99))), there)
+    sent = peer_pb2.HeartbeatRequest.FromString(raw)
+    assert (sent.sender, sent.incarnation, sent.beat, sent.digest_hash) == (here.sender, 3, 7, 99)
+    assert there.engine.counters.heartbeats_received == 1
+    assert there.engine.membership.address("a") == "a:1"
+    assert here.engine.membership.address("b") == "b:1"
+
+
+def test_the_answer_to_an_older_life_says_that_there_is_a_newer_one() -> None:
+    here, there = peering("a"), peering("b")
+    there.engine.on_push(Origin("a", 2), "a:2", [], None, 0.0)
+    answered(here.begin(sign_of(there, HeartbeatRequest(1, 1, 1))), there)
+    (step,) = [effect for effect in here.engine.effects() if isinstance(effect, StepDown)]
+    assert "generation 2" in step.reason
+
+
+def test_a_heartbeat_of_another_cluster_is_refused_before_anything_else() -> None:
+    """Trap 16."""
+    here, there = peering("a"), peering("b", cluster="other")
+    with pytest.raises(RemoteError) as caught:
+        answered(here.begin(sign_of(there, HeartbeatRequest(1, 1, 1))), there)
+    assert caught.value.reason is Reason.FOREIGN_CLUSTER
+    assert there.engine.counters.heartbeats_received == 0
+    assert there.engine.membership.peers() == ()
+
+
+@pytest.mark.parametrize(("generation", "reached"), [(1, True), (2, False)])
+def test_a_probe_finds_the_life_that_it_names(generation: int, reached: bool) -> None:
+    here, there = peering("a"), peering("b")
+    request = ProbeRequest(Origin("b", generation), "b:1")
+    exchange = here.begin(sign_of(there, request))
+    raw = peer_pb2.ProbeRequest.FromString(answered(exchange, there))
+    assert (raw.target_node_id, raw.target_generation, raw.target_address) == ("b", generation, "b:1")
+    assert isinstance(exchange, Probe)
+    assert exchange.reached is reached
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_a_probe_of_somebody_else_is_relayed_and_its_outcome_is_only_the_askers(generation: int) -> None:
+    asker, helper, target = peering("a"), peering("b"), peering("c")
+    exchange = asker.begin(sign_of(helper, ProbeRequest(Origin("c", generation), "c:1")))
+    raw = exchange.request()
+    assert raw is not None
+    relayed = helper.probe(peer_pb2.ProbeRequest.FromString(raw))
+    assert isinstance(relayed, Probe)
+    assert relayed.call.peer == Peer("c:1", "c")
+    answered(relayed, target)
+    assert relayed.reached is (generation == 1)
+    assert helper.engine.membership.address("c") is None, "it asked for somebody else"
+    exchange.response(helper.probed(reached=relayed.reached).SerializeToString(), 0.0)
+    exchange.end(0.0)
+    assert isinstance(exchange, Probe)
+    assert exchange.reached is (generation == 1)
+
+
+@pytest.mark.parametrize("request_", [HeartbeatRequest(1, 1, 1), ProbeRequest(Origin("b", 1), "b:1")])
+def test_a_sign_that_is_answered_with_nothing_is_an_error(request_: HeartbeatRequest | ProbeRequest) -> None:
+    exchange = peering("a").begin(sign_of(peering("b"), request_))
+    with pytest.raises(ProtocolError):
+        exchange.end(0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -14,14 +15,15 @@ from gossip_grpc import wire
 from gossip_grpc.core.clock import MAX_CLOCK
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.limits import MAX_WIRE_KEY_BYTES
-from gossip_grpc.core.records import Kind, Member, Origin, Record
+from gossip_grpc.core.phi import MAX_PHI
+from gossip_grpc.core.records import Accusation, Kind, Member, Origin, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Delta, Digest, layers
 from gossip_grpc.core.transfer import check_records
 from gossip_grpc.errors import LocalError, Reason, RemoteError
 from gossip_grpc.gen.gossip.v1 import common_pb2, peer_pb2
 from tests import samples
-from tests.samples import A, B, addition, member, register, removal, reset, share
+from tests.samples import A, B, accusation, addition, member, register, removal, reset, share
 
 UINT64 = 2**64 - 1
 
@@ -43,6 +45,15 @@ contents = st.builds(
     texts,
     st.booleans(),
 )
+said = st.builds(
+    Accusation,
+    st.integers(0, UINT64),
+    st.integers(0, UINT64),
+    st.floats(0.0, wire.MAX_UNIX_SECONDS),
+    st.floats(0.0, MAX_PHI),
+    st.booleans(),
+    st.booleans(),
+)
 registers = samples.registers(keys, values, origins, numbers)
 set_elements = samples.elements(keys, elements, origins, numbers, origins)
 records = st.one_of(
@@ -51,6 +62,7 @@ records = st.one_of(
     samples.resets(keys, origins, numbers, sums, origins),
     set_elements,
     samples.members(origins, numbers, contents),
+    samples.accusations(origins, numbers, names, said),
 )
 
 
@@ -248,6 +260,7 @@ def valid_delta() -> peer_pb2.Delta:
         reset("n", B, (1, 2), A, 4),
         removal("s", "e", added, A, 5),
         addition("s", b"f", A, 6),
+        accusation(B, A, 7, phi=9.5),
     ]
     (message,) = wire.encode_delta(Delta(base, snapshot, records=sent), 1 << 20)
     return message
@@ -255,7 +268,7 @@ def valid_delta() -> peer_pb2.Delta:
 
 def test_the_delta_that_the_table_below_spoils_is_valid() -> None:
     chunk = wire.decode_delta(valid_delta())
-    assert len(chunk.records) == 7
+    assert len(chunk.records) == 8
     assert chunk.complete
 
 
@@ -275,8 +288,8 @@ def assign(name: str, field: str, value: object) -> Callable[[peer_pb2.Delta], o
     return lambda m: setattr(getattr(m, name)[-1], field, value)
 
 
-LASTS = {"members": 0, "registers": 1, "counter_shares": 0, "counter_resets": 0, "set_elements": 1}
-KEYED = {name: last for name, last in LASTS.items() if name != "members"}
+LASTS = {"members": 0, "accusations": 0, "registers": 1, "counter_shares": 0, "counter_resets": 0, "set_elements": 1}
+KEYED = {name: last for name, last in LASTS.items() if name not in ("members", "accusations")}
 
 
 def spoil_digest(digest: peer_pb2.Digest, *, floor: int) -> None:
@@ -302,6 +315,14 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
     ("delta.set_elements[0].add_sequence", "from 1", lambda m: setattr(m.set_elements[0], "add_sequence", 0)),
     ("delta.members[0].incarnation", "from 1", assign("members", "incarnation", 0)),
     ("delta.members[0].peer_address", "HOST:PORT", assign("members", "peer_address", "nowhere")),
+    ("delta.accusations[0].target_node_id", "1 to 128", assign("accusations", "target_node_id", "")),
+    ("delta.accusations[0].target_node_id", "'a b'", assign("accusations", "target_node_id", "a b")),
+    ("delta.accusations[0].phi", "0 to 300; it is '-1.0'", assign("accusations", "phi", -1.0)),
+    ("delta.accusations[0].phi", "0 to 300; it is '300.1'", assign("accusations", "phi", 300.1)),
+    ("delta.accusations[0].phi", "0 to 300; it is 'nan'", assign("accusations", "phi", math.nan)),
+    ("delta.accusations[0].made_at_seconds", "it is '-1.0'", assign("accusations", "made_at_seconds", -1.0)),
+    ("delta.accusations[0].made_at_seconds", "it is 'inf'", assign("accusations", "made_at_seconds", math.inf)),
+    ("delta.accusations[0].made_at_seconds", "it is 'nan'", assign("accusations", "made_at_seconds", math.nan)),
     ("delta.origins[1].node_id", "1 to 128 characters", lambda m: setattr(m.origins[1], "node_id", "a b")),
     ("delta.origins[0].node_id", "1 to 128 characters", lambda m: setattr(m.origins[0], "node_id", "")),
     (
