@@ -403,6 +403,13 @@ class Config:
         trade_off="Too low: nodes that join together wait for each other. Too high: when many join, all of them are "
         "served slowly, and so are clients.",
     )
+    max_watchers: int = _setting(
+        _LIMITS.max_watchers,
+        rule=Number(kind=int, low=0, high=100_000),
+        help="How many clients may watch the members at a time.",
+        trade_off="Too low: clients are refused. Too high: when many members change at once, as after a partition, the "
+        "node is busy telling all of them.",
+    )
     chunk_bytes: int = _setting(
         _LIMITS.chunk_bytes,
         rule=_bytes(1024, 1024 * 1024),

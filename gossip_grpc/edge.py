@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ STATUS: dict[Reason, grpc.StatusCode] = {
     Reason.RECORD_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.SYNC_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.MESSAGE_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.WATCH_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.SLOW_WATCHER: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.NOT_READY: grpc.StatusCode.UNAVAILABLE,
     Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Reason.FOREIGN_CLUSTER: grpc.StatusCode.FAILED_PRECONDITION,
@@ -44,7 +47,7 @@ RETRY_SECONDS = {Reason.NOT_READY: 1, Reason.STOPPING: 1, Reason.SYNC_LIMIT: 1}
 
 def status_of(error: ProtocolError) -> RpcStatus:
     """The google.rpc.Status that tells a caller of an error: ErrorInfo, and BadRequest if a field is to blame."""
-    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if error.field:
         violation = BadRequest.FieldViolation(field=error.field, description=str(error))
         details.append(BadRequest(field_violations=[violation]))
@@ -119,10 +122,11 @@ class Edge(grpc.aio.ServerInterceptor):
         async def streaming(raw: bytes, context: Any) -> AsyncIterator[bytes]:
             self._seen(len(raw), 0)
             try:
-                async for response in stream(decode(raw), context):
-                    data = encode(response)
-                    self._seen(0, len(data))
-                    yield data
+                async with contextlib.aclosing(stream(decode(raw), context)) as responses:
+                    async for response in responses:
+                        data = encode(response)
+                        self._seen(0, len(data))
+                        yield data
             except Exception as error:  # noqa: BLE001  as above
                 failure = self._failure(error, context)
             else:

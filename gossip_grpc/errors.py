@@ -7,6 +7,7 @@ message which field is wrong, what is allowed and what to do. Unless an error sa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -21,6 +22,8 @@ class Reason(StrEnum):
     RECORD_LIMIT = "RECORD_LIMIT"
     SYNC_LIMIT = "SYNC_LIMIT"
     MESSAGE_LIMIT = "MESSAGE_LIMIT"
+    WATCH_LIMIT = "WATCH_LIMIT"
+    SLOW_WATCHER = "SLOW_WATCHER"
     NOT_READY = "NOT_READY"
     STOPPING = "STOPPING"
     FOREIGN_CLUSTER = "FOREIGN_CLUSTER"
@@ -38,14 +41,23 @@ class ProtocolError(Exception):
     Attributes:
         reason: the kind of failure, for programs.
         field: path of the offending field, such as `delta.registers[3].key`; empty if no field is to blame.
+        metadata: more for programs, by name.
     """
 
     default_reason = Reason.INTERNAL
 
-    def __init__(self, message: str, *, reason: Reason | None = None, field: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Reason | None = None,
+        field: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.reason = reason or self.default_reason
         self.field = field
+        self.metadata = dict(metadata or {})
 
 
 class LocalError(ProtocolError):
@@ -88,12 +100,21 @@ class GossipError(Exception):
     Attributes:
         reason: the node's reason, or None if the failure did not come from a node (see `Reason`).
         fields: field path -> what is wrong with it, for invalid arguments.
+        metadata: more of what the node said for programs, such as the `resume_token` of a watcher that was too slow.
     """
 
-    def __init__(self, message: str, *, reason: str | None = None, fields: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        fields: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
-        self.fields = fields or {}
+        self.fields = dict(fields or {})
+        self.metadata = dict(metadata or {})
 
 
 class InvalidArgumentError(GossipError):

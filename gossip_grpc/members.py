@@ -54,6 +54,7 @@ def encode(engine: Engine, record: Record, now: float) -> cluster_pb2.Member:
     member = member_of(record)
     membership = engine.membership
     standing = membership.standing(name)
+    phi = engine.phi(name, now)
     return cluster_pb2.Member(
         node_id=name,
         generation=record.origin.generation,
@@ -65,7 +66,7 @@ def encode(engine: Engine, record: Record, now: float) -> cluster_pb2.Member:
         version=member.version,
         status=_NUMBERS[membership.status(name)],
         reachable=membership.reachable(name),
-        phi=_rounded(engine.phi(name, now)),
+        phi=None if phi is None else round(phi, 3),
         status_since_seconds=round(now - standing.since, 3) if standing else 0.0,
         cause="it is the node asked" if name == membership.node_id else standing.cause if standing else "",
     )
@@ -108,7 +109,7 @@ def _view(engine: Engine, name: str, now: float) -> cluster_pb2.MonitorView | No
     if watch is None:  # about to be
         return None
     return cluster_pb2.MonitorView(
-        phi=_rounded(detector.phi(name, now)),
+        phi=round(detector.phi(name, now), 3),
         mean_seconds=round(watch.intervals.mean, 4),
         deviation_seconds=round(watch.intervals.deviation(detector.settings.min_deviation), 4),
         last_heartbeat_seconds=None if watch.beat is None else round(now - watch.beat, 3),
@@ -149,7 +150,3 @@ def _verdict(engine: Engine, name: str, monitors: list[str], accusers: int) -> s
 
 def _does(accusers: int) -> str:
     return "nobody does now" if not accusers else f"{accusers} does now" if accusers == 1 else f"{accusers} do now"
-
-
-def _rounded(phi: float | None) -> float | None:
-    return None if phi is None else round(phi, 3)

@@ -7,13 +7,14 @@ Stop: report not serving, say that we leave and wait until some peers have it, s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -26,14 +27,14 @@ from gossip_grpc import __version__, addresses, wire
 from gossip_grpc.channels import RECEIVE_BYTES
 from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
-from gossip_grpc.client.verbs import Call
+from gossip_grpc.client.verbs import Call, Stream
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.membership import Change
 from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.records import Member, Origin, Record
 from gossip_grpc.edge import STATUS, Edge
-from gossip_grpc.errors import ConfigError, ProtocolError, RemoteError, UnavailableError
+from gossip_grpc.errors import ConfigError, GossipError, ProtocolError, RemoteError, UnavailableError
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
     cluster_pb2_grpc,
@@ -56,6 +57,7 @@ from gossip_grpc.server import (
     PeerServicer,
     SetServicer,
 )
+from gossip_grpc.watching import MemberEvents
 
 T = TypeVar("T")
 
@@ -108,6 +110,7 @@ class Node(AsyncCluster):
         self.counter = AsyncCounters(self)
         self.set = AsyncSets(self)
         self.engine: Engine
+        self.events: MemberEvents
         self.scheduler: Scheduler
         self._services = _Services(self)
         self._servers: list[grpc.aio.Server] = []
@@ -130,6 +133,7 @@ class Node(AsyncCluster):
         self.started = loop.time()
         origin = Origin(config.node_id, time.time_ns() // 1_000_000)
         self.engine = Engine(origin, self._member(), self._settings(), random.Random(), self.started)  # noqa: S311  peers are not chosen in secret
+        self.events = MemberEvents(self.engine, self.limits.max_watchers)
         self.scheduler = Scheduler(
             self.engine,
             cluster=config.cluster,
@@ -167,6 +171,7 @@ class Node(AsyncCluster):
         self.request_stop("stopping")
         peers = await self.leave() if self.failure is None else 0
         await self.scheduler.stop()
+        self.events.close()  # servers wait for calls, and these have no end of their own
         await asyncio.gather(*(server.stop(STOP_GRACE) for server in self._servers))
         self._log.info("node stopped", told=peers)
 
@@ -203,14 +208,23 @@ class Node(AsyncCluster):
 
     async def run(self, call: Call[T], /) -> T:
         """Execute one call of the clients' table here; `kv`, `counter` and `set` come here."""
-        if not self.started:
-            raise UnavailableError("the node has not been started; use it inside of `async with Node(...) as node:`")
+        self._check_started()
         try:
             response = await call.method(self._services)(call.request, None)  # type: ignore[arg-type]  # servicers have the stubs' methods
         except ProtocolError as error:
-            fields = {error.field: str(error)} if error.field else {}
-            raise error_for(STATUS[error.reason], str(error), reason=error.reason, fields=fields) from error
+            raise _for_users(error) from error
         return call.read(response)
+
+    async def stream(self, stream: Stream[T], /) -> AsyncGenerator[T, None]:
+        """Execute one streaming call of the clients' table here."""
+        self._check_started()
+        responses = stream.method(self._services)(stream.request, None)  # type: ignore[arg-type]  # as above
+        try:
+            async with contextlib.aclosing(responses):
+                async for response in responses:
+                    yield stream.read(response)
+        except ProtocolError as error:
+            raise _for_users(error) from error
 
     def written(self, records: Sequence[Record]) -> common_pb2.Session:
         """Send on its way what a verb has written; returns its token."""
@@ -231,6 +245,10 @@ class Node(AsyncCluster):
         await self.stop()
 
     # Parts
+
+    def _check_started(self) -> None:
+        if not self.started:
+            raise UnavailableError("the node has not been started; use it inside of `async with Node(...) as node:`")
 
     def _listen(self, name: str, address: str) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(interceptors=[self._edge(name)], options=SERVER_OPTIONS)
@@ -299,6 +317,7 @@ class Node(AsyncCluster):
         self._serving = asyncio.create_task(self._serve())  # the loop itself would not keep it
 
     def _member_changed(self, change: Change) -> None:
+        self.events.add(change, self.scheduler.now())
         own = change.node_id == self.config.node_id
         if own or change.before is change.after:
             return
@@ -330,6 +349,12 @@ class _Services:
         self.counter = CounterServicer(node)
         self.set = SetServicer(node)
         self.cluster = ClusterServicer(node)
+
+
+def _for_users(error: ProtocolError) -> GossipError:
+    """What a client would raise."""
+    fields = {error.field: str(error)} if error.field else {}
+    return error_for(STATUS[error.reason], str(error), reason=error.reason, fields=fields, metadata=error.metadata)
 
 
 def _ignore(*_: object) -> None:

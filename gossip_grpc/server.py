@@ -306,6 +306,14 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
     ) -> cluster_pb2.ClusterServiceExplainMemberResponse:
         return members.explain(self._node.engine, request.node_id, self._node.scheduler.now())
 
+    async def WatchMembers(
+        self, request: cluster_pb2.ClusterServiceWatchMembersRequest, context: Any
+    ) -> AsyncIterator[cluster_pb2.ClusterServiceWatchMembersResponse]:
+        self._node.scheduler.pump()  # what has happened is in the log before the snapshot is taken
+        async with contextlib.aclosing(self._node.events.watch(request.resume_token)) as responses:
+            async for response in responses:
+                yield response
+
     async def Leave(
         self, request: cluster_pb2.ClusterServiceLeaveRequest, context: Any
     ) -> cluster_pb2.ClusterServiceLeaveResponse:

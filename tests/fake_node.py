@@ -6,7 +6,7 @@ type of request, and looks at the requests that came.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -56,6 +56,7 @@ class Fault:
 
 
 Answer = Message | Fault | Callable[[Any], Message | Fault]
+"""Of a method that streams: a sequence of messages, which a fault may end."""
 
 
 @dataclass
@@ -63,28 +64,38 @@ class FakeNode:
     """What is answered by type of request, and what was asked."""
 
     address: str = ""
-    answers: dict[type[Message], Answer] = field(default_factory=dict)
+    answers: dict[type[Message], Answer | Sequence[Message | Fault]] = field(default_factory=dict)
     requests: list[Any] = field(default_factory=list)
 
     def answer(self, request: Message) -> Message | Fault:
         self.requests.append(request)
         answer = self.answers.get(type(request), Fault(grpc.StatusCode.UNIMPLEMENTED, "Method not implemented!"))
+        assert not isinstance(answer, Sequence)
         return answer if isinstance(answer, Message | Fault) else answer(request)
+
+
+def _streamed(node: FakeNode, request: Message) -> Sequence[Message | Fault]:
+    node.requests.append(request)
+    answers = node.answers[type(request)]
+    assert isinstance(answers, Sequence)
+    return answers
 
 
 def _handlers(
     behaviour: Callable[[Message, Any], Message | Awaitable[Message]],
+    streaming: Callable[[Message, Any], Iterator[Message] | AsyncIterator[Message]],
 ) -> list[grpc.GenericRpcHandler]:
     handlers = []
     for service in SERVICES:
-        methods = {
-            method.name: grpc.unary_unary_rpc_method_handler(
-                behaviour,
+        methods = {}
+        for method in service.methods:
+            streams = method.server_streaming
+            make: Any = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+            methods[method.name] = make(
+                streaming if streams else behaviour,
                 request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
                 response_serializer=message_factory.GetMessageClass(method.output_type).SerializeToString,
             )
-            for method in service.methods
-        }
         handlers.append(grpc.method_handlers_generic_handler(service.full_name, methods))
     return handlers
 
@@ -101,8 +112,15 @@ def serving() -> Iterator[FakeNode]:
             context.abort(answer.code, answer.message)
         return answer
 
+    def streaming(request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+        for answer in _streamed(node, request):
+            if isinstance(answer, Fault):
+                context.set_trailing_metadata(answer.metadata)
+                context.abort(answer.code, answer.message)
+            yield answer
+
     server = grpc.server(ThreadPoolExecutor(4))
-    server.add_generic_rpc_handlers(_handlers(behaviour))
+    server.add_generic_rpc_handlers(_handlers(behaviour, streaming))
     node.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:
@@ -124,8 +142,16 @@ async def serving_async() -> AsyncIterator[FakeNode]:
             raise AssertionError("abort raises")
         return answer
 
+    async def streaming(request: Message, context: Any) -> AsyncIterator[Message]:
+        for answer in _streamed(node, request):
+            if isinstance(answer, Fault):
+                context.set_trailing_metadata(answer.metadata)
+                await context.abort(answer.code, answer.message)
+                raise AssertionError("abort raises")
+            yield answer
+
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers(tuple(_handlers(behaviour)))
+    server.add_generic_rpc_handlers(tuple(_handlers(behaviour, streaming)))
     node.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:

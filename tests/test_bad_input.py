@@ -183,6 +183,13 @@ CASES = {
         Code.NOT_FOUND,
         "MEMBER_NOT_FOUND",
     ),
+    "watch: junk token": Case(
+        "ClusterService/WatchMembers",
+        cluster_pb2.ClusterServiceWatchMembersRequest(resume_token="a/b"),  # noqa: S106 - no secret
+        Code.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "resume_token",
+    ),
     # Peers
     **{
         f"sender: {name} ({case.method})": case
@@ -354,9 +361,9 @@ async def refused(node: Node, case: Case) -> grpc.aio.AioRpcError:
     raw = case.request if isinstance(case.request, bytes) else case.request.SerializeToString()
     address = node.peer_address if case.method.startswith("PeerService") else node.client_address
     async with grpc.aio.insecure_channel(address) as channel:
-        if case.method == "PeerService/Pull":
-            pull: Any = channel.unary_stream("/gossip.v1.PeerService/Pull")
-            answer = pull(raw, timeout=5).read()
+        if case.method in ("PeerService/Pull", "ClusterService/WatchMembers"):
+            streaming: Any = channel.unary_stream(f"/gossip.v1.{case.method}")
+            answer = streaming(raw, timeout=5).read()
         else:
             answer = stub(channel, case.method)(raw, timeout=5)
         with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -362,7 +363,13 @@ def test_members_are_asked_for_by_status_zone_and_tags(node: FakeNode, cli: Cli)
     request = cluster_pb2.ClusterServiceListMembersRequest
     node.answers[request] = cluster_pb2.ClusterServiceListMembersResponse()
     cli("members", "--status", "dead", "--status", "suspect", "--zone", "east", "--tag", "a=b=c", "--tag", "d=")
-    assert node.requests == [request(statuses=[3, 2], zone="east", tags={"a": "b=c", "d": ""})]
+    assert node.requests == [
+        request(
+            statuses=[cluster_pb2.MEMBER_STATUS_DEAD, cluster_pb2.MEMBER_STATUS_SUSPECT],
+            zone="east",
+            tags={"a": "b=c", "d": ""},
+        )
+    ]
     assert cli("members", "--tag", "role").code == 2
     assert cli("members", "--tag", "=x").err.endswith("'=x' is not of the form NAME=VALUE\n")
     assert cli("members", "--status", "gone").code == 2
@@ -451,6 +458,47 @@ def test_explaining_a_member_that_nobody_monitors_or_accuses_says_so(node: FakeN
     node.answers[cluster_pb2.ClusterServiceExplainMemberRequest] = fault
     missing = cli("members", "explain", "z")
     assert (missing.code, missing.err) == (1, "Error: this node knows no member 'z'\n")
+
+
+HAPPENED: list[Message | Fault] = [
+    cluster_pb2.ClusterServiceWatchMembersResponse(
+        kind=cluster_pb2.MEMBER_EVENT_KIND_SNAPSHOT, member=MEMBERS[2], cause="it says that it leaves"
+    ),
+    cluster_pb2.ClusterServiceWatchMembersResponse(
+        kind=cluster_pb2.MEMBER_EVENT_KIND_CURRENT, cause="these are all members", resume_token="a/7/1"
+    ),
+    cluster_pb2.ClusterServiceWatchMembersResponse(
+        kind=cluster_pb2.MEMBER_EVENT_KIND_DEAD, member=MEMBERS[1], cause="accused by a, c", resume_token="a/7/2"
+    ),
+    Fault(grpc.StatusCode.UNAVAILABLE, "the node stops; watch another one", "STOPPING"),
+]
+
+
+def test_a_watch_is_a_line_an_event_until_the_node_stops(node: FakeNode, cli: Cli) -> None:
+    node.answers[cluster_pb2.ClusterServiceWatchMembersRequest] = HAPPENED
+    watched = cli("members", "--watch")
+    assert [re.sub(r"^\d\d:\d\d:\d\d  ", "", line) for line in watched.out.splitlines()] == [
+        "left      c: it says that it leaves",
+        "current   these are all members",
+        "dead      b: accused by a, c",
+    ]
+    assert (watched.code, watched.err) == (3, "Error: the node stops; watch another one\n")
+
+
+def test_a_watch_in_json_is_an_object_a_line_with_the_token_to_resume(node: FakeNode, cli: Cli) -> None:
+    node.answers[cluster_pb2.ClusterServiceWatchMembersRequest] = HAPPENED
+    lines = cli("members", "--watch", "--resume", "a/7/0", "--output", "json").out.splitlines()
+    snapshot, current, dead = map(json.loads, lines)
+    assert (snapshot["kind"], snapshot["member"]["status"], snapshot["token"]) == ("snapshot", "left", "")
+    assert (current["kind"], current["member"], current["token"]) == ("current", None, "a/7/1")
+    assert (dead["kind"], dead["member"]["node_id"], dead["token"]) == ("dead", "b", "a/7/2")
+    assert node.requests == [cluster_pb2.ClusterServiceWatchMembersRequest(resume_token="a/7/0")]
+
+
+def test_a_watch_is_of_all_members(node: FakeNode, cli: Cli) -> None:
+    assert cli("members", "--watch", "--zone", "east").code == 2
+    assert cli("members", "--resume", "a/7/0").err.endswith("Error: --resume needs --watch\n")
+    assert not node.requests
 
 
 STATUS = cluster_pb2.ClusterServiceGetStatusResponse(

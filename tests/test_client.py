@@ -35,6 +35,8 @@ from gossip_grpc.client import (
     InvalidArgumentError,
     KeyNotFoundError,
     MemberAccusation,
+    MemberEvent,
+    MemberEventKind,
     MemberNotFoundError,
     MemberStatus,
     Monitor,
@@ -75,6 +77,9 @@ class Watched:
     def __init__(self, expected: list[Message]) -> None:
         self.channel = grpc_testing.channel(SERVICES, grpc_testing.strict_real_time())
         self.expected = iter(expected)
+
+    def unary_stream(self, method: str, **options: Any) -> object:
+        return self.channel.unary_stream(method, **options)
 
     def unary_unary(self, method: str, **options: Any) -> Callable[..., object]:
         call = self.channel.unary_unary(method, **options)
@@ -638,6 +643,55 @@ async def test_the_asyncio_client_takes_a_channel_and_leaves_it_open(node: FakeN
                 assert await client.leave() == 1
 
 
+EVENTS: list[Message | Fault] = [
+    cluster_pb2.ClusterServiceWatchMembersResponse(
+        kind=cluster_pb2.MEMBER_EVENT_KIND_DEAD,
+        member=cluster_pb2.Member(node_id="b", status=cluster_pb2.MEMBER_STATUS_DEAD),
+        cause="accused by a, c",
+        resume_token="a/7/2",
+    ),
+    cluster_pb2.ClusterServiceWatchMembersResponse(kind=99, resume_token="a/7/3"),  # type: ignore[arg-type]  # of a later schema
+    Fault(Code.RESOURCE_EXHAUSTED, "too slow", "SLOW_WATCHER"),
+]
+
+
+def assert_events(seen: list[MemberEvent]) -> None:
+    dead, unknown = seen
+    assert (dead.kind, dead.cause, dead.token) == (MemberEventKind.DEAD, "accused by a, c", "a/7/2")
+    assert dead.member is not None
+    assert (dead.member.node_id, dead.member.status) == ("b", MemberStatus.DEAD)
+    assert (unknown.kind, unknown.member, unknown.token) == (MemberEventKind.UNKNOWN, None, "a/7/3")
+
+
+async def test_the_asyncio_client_watches_until_the_node_ends_it(node: FakeNode) -> None:
+    node.answers[cluster_pb2.ClusterServiceWatchMembersRequest] = EVENTS
+    seen = []
+    async with AsyncClient(node.address) as client:
+        watching = client.watch("a/7/1")
+        seen = [await anext(watching), await anext(watching)]
+        with pytest.raises(ResourceExhaustedError, match="too slow") as caught:
+            await anext(watching)
+        with pytest.raises(InvalidArgumentError, match="token must be str, not int"):
+            client.watch(7)  # type: ignore[arg-type]
+    assert_events(seen)
+    assert caught.value.reason == "SLOW_WATCHER"
+    assert node.requests == [cluster_pb2.ClusterServiceWatchMembersRequest(resume_token="a/7/1")]
+    with pytest.raises(GossipError, match="this client is closed"):
+        await anext(client.watch())
+
+
+def test_the_blocking_client_watches_until_the_node_ends_it() -> None:
+    with serving() as node:
+        node.answers[cluster_pb2.ClusterServiceWatchMembersRequest] = EVENTS
+        with Client(node.address) as client:
+            watching = client.watch()
+            assert_events([next(watching), next(watching)])
+            with pytest.raises(ResourceExhaustedError, match="too slow"):
+                next(watching)
+    with pytest.raises(GossipError, match="this client is closed"):
+        next(client.watch())
+
+
 def test_a_client_for_asyncio_can_be_made_before_the_loop_runs() -> None:
     assert AsyncClient().address == "127.0.0.1:7947"
 
@@ -651,7 +705,7 @@ def verbs_of(client: object) -> dict[str, inspect.Signature]:
         f"{group}.{name}": inspect.signature(method)
         for group, holder in groups.items()
         for name, method in inspect.getmembers(holder, callable)
-        if not name.startswith("_") and name not in {"run", "close", *groups}
+        if not name.startswith("_") and name not in {"run", "stream", "close", *groups}
     }
 
 
@@ -660,7 +714,7 @@ def test_both_clients_have_the_same_verbs_with_the_same_parameters() -> None:
         verbs = verbs_of(client)
     assert verbs == verbs_of(AsyncClient())
     assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value')"
-    assert len(verbs) == 16
+    assert len(verbs) == 17
 
 
 def test_a_verb_documents_itself() -> None:

@@ -135,6 +135,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "max_tags_bytes": ("100", 100),
     "max_records": ("10", 10),
     "max_inbound_syncs": ("1", 1),
+    "max_watchers": ("0", 0),
     "chunk_bytes": ("4096", 4096),
 }
 
@@ -289,6 +290,7 @@ BAD_TEXT: list[tuple[str, str, str]] = [
     ("max_tags_bytes", "-1", "an integer from 0 to 65,536 bytes"),
     ("max_records", "0", "an integer from 1 to 1,000,000,000"),
     ("max_inbound_syncs", "0", "an integer from 1 to 1,024"),
+    ("max_watchers", "-1", "an integer from 0 to 100,000"),
     ("chunk_bytes", "1023", "an integer from 1,024 to 1,048,576 bytes"),
 ]
 

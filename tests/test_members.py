@@ -14,6 +14,8 @@ from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.messages import HeartbeatRequest
 from gossip_grpc.core.records import Accusation, Kind, Origin, Record
 from gossip_grpc.core.records import Member as Content
+from gossip_grpc.errors import LocalError
+from gossip_grpc.gen.gossip.v1 import cluster_pb2
 from gossip_grpc.node import Node
 from tests.samples import A, B, C, D, member
 
@@ -37,7 +39,7 @@ def engine_of(*records: Record) -> Engine:
     return engine
 
 
-def shown(engine: Engine, name: str, now: float = NOW) -> members.cluster_pb2.Member:
+def shown(engine: Engine, name: str, now: float = NOW) -> cluster_pb2.Member:
     return members.encode(engine, engine.store.members()[name], now)
 
 
@@ -85,7 +87,7 @@ def test_a_monitor_explains_what_it_hears_and_who_accuses_the_member() -> None:
     assert ours.view.phi == found.member.phi > 0
     assert 0.5 < ours.view.mean_seconds < 1
     assert (ours.view.last_heartbeat_seconds, ours.view.heartbeats) == (2.0, 4)
-    assert ours.view.phase == members.cluster_pb2.MONITOR_PHASE_LISTENING
+    assert ours.view.phase == cluster_pb2.MONITOR_PHASE_LISTENING
     [said] = found.accusations
     assert (said.accuser, said.made_at, said.made_seconds_ago, said.phi, said.incarnation) == ("c", 1003.5, 1.5, 9.0, 1)
     assert (found.accusers_needed, found.verdict) == (
@@ -148,16 +150,21 @@ async def test_members_are_filtered_by_status_zone_and_tags(node: Node) -> None:
 
 
 async def test_a_page_token_is_good_for_the_filter_that_it_came_from_only(node: Node) -> None:
-    request = members.cluster_pb2.ClusterServiceListMembersRequest
+    request = cluster_pb2.ClusterServiceListMembersRequest
     stub = node._services.cluster
     first = await stub.ListMembers(request(page_size=1, zone="east"), None)
     assert [one.node_id for one in first.members] == ["b"]
     second = await stub.ListMembers(request(zone="east", page_token=first.next_page_token), None)
     assert [one.node_id for one in second.members] == ["c"]
     assert not second.next_page_token
-    for other in (request(), request(zone="west"), request(zone="east", tags={"role": "web"}), request(statuses=[1])):
+    for other in (
+        request(),
+        request(zone="west"),
+        request(zone="east", tags={"role": "web"}),
+        request(statuses=[cluster_pb2.MEMBER_STATUS_ALIVE]),
+    ):
         other.page_token = first.next_page_token
-        with pytest.raises(members.LocalError, match="page_token is not one of this listing"):
+        with pytest.raises(LocalError, match="page_token is not one of this listing"):
             await stub.ListMembers(other, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from gossip_grpc.cli import show
 from gossip_grpc.cli.base import Group, Settings, node_options
 
 if TYPE_CHECKING:
-    from gossip_grpc.client import Explanation, Member, Monitor
+    from gossip_grpc.client import Explanation, Member, MemberEvent, Monitor
 
 ASK_TIMEOUT = 2.0
 """Seconds that a monitor other than the node asked may take to say what it hears, unless --timeout says otherwise."""
@@ -33,9 +34,13 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
 @click.option("--status", "statuses", type=click.Choice(STATUSES), multiple=True, help="Only these; repeatable.")
 @click.option("--zone", help="Only those of this zone.")
 @click.option("--tag", "tags", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="With this tag; repeatable.")
+@click.option("--watch", is_flag=True, help="Then show what happens to them, a line an event, until Ctrl-C.")
+@click.option("--resume", metavar="TOKEN", default="", help="With --watch: go on after the event with this token.")
 @node_options()
 @click.pass_context
-def members(ctx: click.Context, statuses: tuple[str, ...], zone: str | None, tags: dict[str, str]) -> None:
+def members(
+    ctx: click.Context, statuses: tuple[str, ...], zone: str | None, tags: dict[str, str], watch: bool, resume: str
+) -> None:
     """List the members of the cluster.
 
     The status is what the member is to the node asked: alive, suspect, dead or left; unreachable if it should be alive
@@ -47,10 +52,18 @@ def members(ctx: click.Context, statuses: tuple[str, ...], zone: str | None, tag
       gossip-grpc members
       gossip-grpc members --status suspect --status dead
       gossip-grpc members --zone east --tag role=db --output json
+      gossip-grpc members --watch --output json | jq -c 'select(.kind == "dead")'
     """
     if ctx.invoked_subcommand is not None:
         return
     settings = ctx.ensure_object(Settings)
+    if watch:
+        if statuses or zone is not None or tags:
+            raise click.UsageError("--watch tells of all members: leave out --status, --zone and --tag", ctx)
+        _watch(settings, resume)
+        return
+    if resume:
+        raise click.UsageError("--resume needs --watch", ctx)
     with settings.client() as client:
         found = client.members(statuses=statuses, zone=zone, tags=tags)
     if settings.json:
@@ -71,6 +84,20 @@ def _row(member: Member) -> tuple[str, ...]:
         ",".join(f"{name}={text}" for name, text in sorted(member.tags.items())),
         member.version,
     )
+
+
+def _watch(settings: Settings, resume: str) -> None:
+    with settings.client() as client:
+        for event in client.watch(resume):
+            click.echo(json.dumps(asdict(event)) if settings.json else _line(event))
+
+
+def _line(event: MemberEvent) -> str:
+    word = str(event.member.status if event.member and event.kind == "snapshot" else event.kind)
+    about = f"{event.member.node_id}: {event.cause}" if event.member else event.cause
+    color = show.STYLES.get(word)
+    word = click.style(f"{word:8}", fg=color if color != "dim" else None)
+    return f"{datetime.now().astimezone():%H:%M:%S}  {word}  {show.cell(about)}"
 
 
 @members.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from types import TracebackType
@@ -13,7 +13,7 @@ import grpc
 
 from gossip_grpc.client import verbs
 from gossip_grpc.client.failures import error_of
-from gossip_grpc.client.verbs import Call, Listing, Stubs
+from gossip_grpc.client.verbs import Call, Listing, Stream, Stubs
 from gossip_grpc.errors import GossipError, InvalidArgumentError, Reason
 
 DEFAULT_ADDRESS = "127.0.0.1:7947"
@@ -46,6 +46,14 @@ class _Runs(Protocol):
 
 class _RunsAsync(Protocol):
     async def run(self, call: Call[T], /) -> T: ...
+
+
+class _Streams(Protocol):
+    def stream(self, stream: Stream[T], /) -> Generator[T, None, None]: ...
+
+
+class _StreamsAsync(Protocol):
+    def stream(self, stream: Stream[T], /) -> AsyncGenerator[T, None]: ...
 
 
 def _blocking(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_Runs, P], T]:
@@ -95,6 +103,22 @@ def _gathering_async(
     @_method_of(verb)
     async def method(self: _RunsAsync, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return into([item async for item in _pages_async(self, verb(*args, **kwargs))])
+
+    return method
+
+
+def _streaming(verb: Callable[P, Stream[T]]) -> Callable[Concatenate[_Streams, P], Generator[T, None, None]]:
+    @_method_of(verb)
+    def method(self: _Streams, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
+        return self.stream(verb(*args, **kwargs))
+
+    return method
+
+
+def _streaming_async(verb: Callable[P, Stream[T]]) -> Callable[Concatenate[_StreamsAsync, P], AsyncGenerator[T, None]]:
+    @_method_of(verb)
+    def method(self: _StreamsAsync, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
+        return self.stream(verb(*args, **kwargs))
 
     return method
 
@@ -206,6 +230,7 @@ class Cluster:
     status = _blocking(verbs.get_status)
     members = _gathering(verbs.list_members, list)
     explain = _blocking(verbs.explain_member)
+    watch = _streaming(verbs.watch_members)
 
 
 class Client(Cluster):
@@ -243,6 +268,19 @@ class Client(Cluster):
             raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
         return call.read(response)
 
+    def stream(self, stream: Stream[T], /) -> Generator[T, None, None]:
+        """Executes one streaming call of the table. Closing the generator ends the call."""
+        if self._stubs is None:
+            raise _closed()
+        call = stream.method(self._stubs)(stream.request)
+        try:
+            for response in call:
+                yield stream.read(response)
+        except grpc.RpcError as error:
+            raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
+        finally:
+            call.cancel()
+
     def close(self) -> None:
         """Closes the connection. The client cannot be used any more; closing it again does nothing."""
         self._stubs = None
@@ -264,6 +302,7 @@ class AsyncCluster:
     status = _awaiting(verbs.get_status)
     members = _gathering_async(verbs.list_members, list)
     explain = _awaiting(verbs.explain_member)
+    watch = _streaming_async(verbs.watch_members)
 
 
 class AsyncClient(AsyncCluster):
@@ -294,17 +333,31 @@ class AsyncClient(AsyncCluster):
 
     async def run(self, call: Call[T], /) -> T:
         """Executes one call of the table; the methods of the groups come here."""
+        try:
+            response = await call.method(self._open())(call.request, timeout=self.timeout)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
+        return call.read(response)
+
+    async def stream(self, stream: Stream[T], /) -> AsyncGenerator[T, None]:
+        """Executes one streaming call of the table. Closing the generator ends the call."""
+        call = stream.method(self._open())(stream.request)
+        try:
+            async for response in call:
+                yield stream.read(response)
+        except grpc.aio.AioRpcError as error:
+            raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
+        finally:
+            call.cancel()
+
+    def _open(self) -> Stubs:
         if self._closed:
             raise _closed()
         if self._stubs is None:
             # Only now: a channel belongs to the loop that runs when it is made.
             self._own = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
             self._stubs = Stubs(self._own)
-        try:
-            response = await call.method(self._stubs)(call.request, timeout=self.timeout)
-        except grpc.aio.AioRpcError as error:
-            raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
-        return call.read(response)
+        return self._stubs
 
     async def close(self) -> None:
         """Closes the connection. The client cannot be used any more; closing it again does nothing."""

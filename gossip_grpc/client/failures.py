@@ -7,6 +7,7 @@ fails (nobody listens, another server answers, the deadline passes) comes withou
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -50,21 +51,28 @@ def error_of(call: grpc.Call, *, address: str, timeout: float) -> GossipError:
     The address and the deadline in seconds are those of the call, for the message.
     """
     code, details = call.code(), call.details() or ""
-    reason, fields = _details_of(call)
+    reason, fields, metadata = _details_of(call)
     message = details if reason else _in_words(code, details, address, timeout)
-    return error_for(code, message, reason=reason, fields=fields)
+    return error_for(code, message, reason=reason, fields=fields, metadata=metadata)
 
 
-def error_for(code: grpc.StatusCode, message: str, *, reason: str | None, fields: dict[str, str]) -> GossipError:
+def error_for(
+    code: grpc.StatusCode,
+    message: str,
+    *,
+    reason: str | None,
+    fields: Mapping[str, str],
+    metadata: Mapping[str, str],
+) -> GossipError:
     """Returns the error that stands for a status, with the node's reason if it gave one."""
     kind = _ERRORS.get(code, GossipError)
     if code is grpc.StatusCode.NOT_FOUND:
         kind = _NOT_FOUND.get(reason or "", GossipError)
-    return kind(message, reason=reason, fields=fields)
+    return kind(message, reason=reason, fields=fields, metadata=metadata)
 
 
-def _details_of(call: grpc.Call) -> tuple[str | None, dict[str, str]]:
-    """The reason and the violated fields that the node gave; None if it was not our node that failed the call."""
+def _details_of(call: grpc.Call) -> tuple[str | None, dict[str, str], dict[str, str]]:
+    """The reason, the violated fields and the metadata that the node gave; None if it was not our node that failed."""
     try:
         status = rpc_status.from_call(call)
         info, request = ErrorInfo(), BadRequest()
@@ -73,10 +81,11 @@ def _details_of(call: grpc.Call) -> tuple[str | None, dict[str, str]]:
             detail.Unpack(request)
     except (ValueError, DecodeError):
         # They contradict the code or the message, or are no details: something between us and the node rewrote them.
-        return None, {}
+        return None, {}, {}
     if info.domain != DOMAIN:
-        return None, {}
-    return info.reason, {violation.field: violation.description for violation in request.field_violations}
+        return None, {}, {}
+    fields = {violation.field: violation.description for violation in request.field_violations}
+    return info.reason, fields, dict(info.metadata)
 
 
 def _in_words(code: grpc.StatusCode, details: str, address: str, timeout: float) -> str:

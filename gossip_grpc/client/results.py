@@ -173,6 +173,35 @@ class Explanation:
     """What it would take to declare it dead, in words."""
 
 
+class MemberEventKind(StrEnum):
+    """What has happened to a member."""
+
+    UNKNOWN = "unknown"
+    """The node sent one that this version of the client has no word for."""
+    SNAPSHOT = "snapshot"
+    """Nothing: it is one of the members that there are. The first of these replaces all that was known."""
+    CURRENT = "current"
+    """All that there was has been told; what follows is new."""
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    LEFT = "left"
+    UPDATED = "updated"
+    REAPED = "reaped"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEvent:
+    """Something that has happened to a member, as the node asked sees it."""
+
+    kind: MemberEventKind
+    member: Member | None
+    """As it is after it; None of CURRENT. Of a member that is forgotten only node_id and the last status."""
+    cause: str
+    token: str
+    """To go on from here another time; empty in a snapshot."""
+
+
 @dataclass(frozen=True, slots=True)
 class GossipCounters:
     """What the node has done for gossip since it started; each is explained in `cluster.proto`."""

@@ -23,6 +23,8 @@ from gossip_grpc.client.results import (
     GossipCounters,
     Member,
     MemberAccusation,
+    MemberEvent,
+    MemberEventKind,
     MemberStatus,
     Monitor,
     MonitorPhase,
@@ -64,6 +66,15 @@ class Stubs:
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """One unary call: which method, with what request, and how its response is read."""
+
+    method: Callable[[Stubs], Callable[..., Any]]
+    request: Message
+    read: Callable[[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[T]):
+    """One call that answers again and again, until either side ends it."""
 
     method: Callable[[Stubs], Callable[..., Any]]
     request: Message
@@ -269,6 +280,20 @@ def explain_member(node_id: str) -> Call[Explanation]:
     )
 
 
+def watch_members(token: str = "") -> Stream[MemberEvent]:
+    """Iterates over all members, and then for ever over what happens to them, as the node sees it.
+
+    With the token of the last event that was received: over what came after it, if the node still has it, else anew.
+    Ends with UnavailableError when the node stops or cannot be reached any more, with ResourceExhaustedError if it
+    read too slowly (then `metadata` has the `resume_token`) or too many watch. The client's timeout does not count.
+    """
+    return Stream(
+        lambda stubs: stubs.cluster.WatchMembers,
+        cluster_pb2.ClusterServiceWatchMembersRequest(resume_token=_text("token", token)),
+        _read_event,
+    )
+
+
 def leave() -> Call[int]:
     """Makes the node leave its cluster and stop; returns how many peers hold its leave record."""
     return _call(
@@ -316,7 +341,7 @@ def _integer(field: str, given: object, bits: int) -> int:
     return given
 
 
-def _statuses(given: Iterable[object]) -> list[cluster_pb2.MemberStatus]:
+def _statuses(given: Iterable[object]) -> list[cluster_pb2.MemberStatus.ValueType]:
     # One word alone is an iterable too, of its letters.
     words = [given] if isinstance(given, str) else list(given)
     for index, word in enumerate(words):
@@ -337,17 +362,22 @@ def _page_size(given: object) -> int:
 
 # --- responses into results ---
 
-_STATUSES: dict[cluster_pb2.MemberStatus, MemberStatus] = {
+_STATUSES: dict[cluster_pb2.MemberStatus.ValueType, MemberStatus] = {
     cluster_pb2.MEMBER_STATUS_ALIVE: MemberStatus.ALIVE,
     cluster_pb2.MEMBER_STATUS_SUSPECT: MemberStatus.SUSPECT,
     cluster_pb2.MEMBER_STATUS_DEAD: MemberStatus.DEAD,
     cluster_pb2.MEMBER_STATUS_LEFT: MemberStatus.LEFT,
 }
-_PHASES: dict[cluster_pb2.MonitorPhase, MonitorPhase] = {
+_PHASES: dict[int, MonitorPhase] = {
     cluster_pb2.MONITOR_PHASE_LISTENING: MonitorPhase.LISTENING,
     cluster_pb2.MONITOR_PHASE_PINGING: MonitorPhase.PINGING,
     cluster_pb2.MONITOR_PHASE_ASKING: MonitorPhase.ASKING,
     cluster_pb2.MONITOR_PHASE_ACCUSING: MonitorPhase.ACCUSING,
+}
+_EVENTS: dict[int, MemberEventKind] = {
+    cluster_pb2.MemberEventKind.Value(f"MEMBER_EVENT_KIND_{kind.name}"): kind
+    for kind in MemberEventKind
+    if kind is not MemberEventKind.UNKNOWN
 }
 _NUMBERS = {str(status): number for number, status in _STATUSES.items()}
 _COUNTERS = tuple(field.name for field in fields(GossipCounters))
@@ -415,6 +445,15 @@ def _read_explanation(response: cluster_pb2.ClusterServiceExplainMemberResponse)
         ),
         accusers_needed=response.accusers_needed,
         verdict=response.verdict,
+    )
+
+
+def _read_event(response: cluster_pb2.ClusterServiceWatchMembersResponse) -> MemberEvent:
+    return MemberEvent(
+        kind=_EVENTS.get(response.kind, MemberEventKind.UNKNOWN),
+        member=_read_member(response.member) if response.HasField("member") else None,
+        cause=response.cause,
+        token=response.resume_token,
     )
 
 

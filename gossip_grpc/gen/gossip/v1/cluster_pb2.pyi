@@ -84,6 +84,54 @@ MONITOR_PHASE_ACCUSING: MonitorPhase.ValueType  # 4
 """Nobody reached it: it accuses it."""
 global___MonitorPhase = MonitorPhase
 
+class _MemberEventKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _MemberEventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_MemberEventKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    MEMBER_EVENT_KIND_UNSPECIFIED: _MemberEventKind.ValueType  # 0
+    """Never sent."""
+    MEMBER_EVENT_KIND_SNAPSHOT: _MemberEventKind.ValueType  # 1
+    """Nothing: this is one of the members that there are. With the first of these in a stream forget all you knew."""
+    MEMBER_EVENT_KIND_CURRENT: _MemberEventKind.ValueType  # 2
+    """All that there was has been sent; what follows is new. Has no member."""
+    MEMBER_EVENT_KIND_ALIVE: _MemberEventKind.ValueType  # 3
+    """It is new, or alive again."""
+    MEMBER_EVENT_KIND_SUSPECT: _MemberEventKind.ValueType  # 4
+    """It is accused."""
+    MEMBER_EVENT_KIND_DEAD: _MemberEventKind.ValueType  # 5
+    """It is dead."""
+    MEMBER_EVENT_KIND_LEFT: _MemberEventKind.ValueType  # 6
+    """It says that it leaves."""
+    MEMBER_EVENT_KIND_UPDATED: _MemberEventKind.ValueType  # 7
+    """What it says of itself has changed, and nothing else."""
+    MEMBER_EVENT_KIND_REAPED: _MemberEventKind.ValueType  # 8
+    """It is forgotten. Of the member only node_id, its last status and the cause are set."""
+
+class MemberEventKind(_MemberEventKind, metaclass=_MemberEventKindEnumTypeWrapper):
+    """What has happened to a member, as the node asked sees it."""
+
+MEMBER_EVENT_KIND_UNSPECIFIED: MemberEventKind.ValueType  # 0
+"""Never sent."""
+MEMBER_EVENT_KIND_SNAPSHOT: MemberEventKind.ValueType  # 1
+"""Nothing: this is one of the members that there are. With the first of these in a stream forget all you knew."""
+MEMBER_EVENT_KIND_CURRENT: MemberEventKind.ValueType  # 2
+"""All that there was has been sent; what follows is new. Has no member."""
+MEMBER_EVENT_KIND_ALIVE: MemberEventKind.ValueType  # 3
+"""It is new, or alive again."""
+MEMBER_EVENT_KIND_SUSPECT: MemberEventKind.ValueType  # 4
+"""It is accused."""
+MEMBER_EVENT_KIND_DEAD: MemberEventKind.ValueType  # 5
+"""It is dead."""
+MEMBER_EVENT_KIND_LEFT: MemberEventKind.ValueType  # 6
+"""It says that it leaves."""
+MEMBER_EVENT_KIND_UPDATED: MemberEventKind.ValueType  # 7
+"""What it says of itself has changed, and nothing else."""
+MEMBER_EVENT_KIND_REAPED: MemberEventKind.ValueType  # 8
+"""It is forgotten. Of the member only node_id, its last status and the cause are set."""
+global___MemberEventKind = MemberEventKind
+
 @typing.final
 class Member(google.protobuf.message.Message):
     """One member of the cluster."""
@@ -577,6 +625,59 @@ class ClusterServiceListMembersResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["members", b"members", "next_page_token", b"next_page_token"]) -> None: ...
 
 global___ClusterServiceListMembersResponse = ClusterServiceListMembersResponse
+
+@typing.final
+class ClusterServiceWatchMembersRequest(google.protobuf.message.Message):
+    """Request of WatchMembers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    resume_token: builtins.str
+    """The last `resume_token` that was received, to be sent what came after it, if the node still has it; else all
+    members are sent anew. Empty for all members.
+    """
+    def __init__(
+        self,
+        *,
+        resume_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["resume_token", b"resume_token"]) -> None: ...
+
+global___ClusterServiceWatchMembersRequest = ClusterServiceWatchMembersRequest
+
+@typing.final
+class ClusterServiceWatchMembersResponse(google.protobuf.message.Message):
+    """Response of WatchMembers: one event."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    MEMBER_FIELD_NUMBER: builtins.int
+    CAUSE_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    kind: global___MemberEventKind.ValueType
+    """What has happened."""
+    cause: builtins.str
+    """Why, in words. Of CURRENT: whether the watcher resumed, or why not."""
+    resume_token: builtins.str
+    """Names the event; empty in the snapshot."""
+    @property
+    def member(self) -> global___Member:
+        """To whom: as it is after it."""
+
+    def __init__(
+        self,
+        *,
+        kind: global___MemberEventKind.ValueType = ...,
+        member: global___Member | None = ...,
+        cause: builtins.str = ...,
+        resume_token: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["member", b"member"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cause", b"cause", "kind", b"kind", "member", b"member", "resume_token", b"resume_token"]) -> None: ...
+
+global___ClusterServiceWatchMembersResponse = ClusterServiceWatchMembersResponse
 
 @typing.final
 class ClusterServiceExplainMemberRequest(google.protobuf.message.Message):

@@ -50,6 +50,11 @@ class ClusterServiceStub(object):
                 request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberRequest.SerializeToString,
                 response_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberResponse.FromString,
                 _registered_method=True)
+        self.WatchMembers = channel.unary_stream(
+                '/gossip.v1.ClusterService/WatchMembers',
+                request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersRequest.SerializeToString,
+                response_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersResponse.FromString,
+                _registered_method=True)
         self.Leave = channel.unary_unary(
                 '/gossip.v1.ClusterService/Leave',
                 request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceLeaveRequest.SerializeToString,
@@ -84,6 +89,15 @@ class ClusterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchMembers(self, request, context):
+        """All members, and from then on what becomes of them, until the caller hangs up or the node stops (UNAVAILABLE). A
+        watcher that reads too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the
+        metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Leave(self, request, context):
         """Makes this node leave: it says so to its peers, answers once some of them have it, and its process stops.
         """
@@ -108,6 +122,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.ExplainMember,
                     request_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberRequest.FromString,
                     response_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberResponse.SerializeToString,
+            ),
+            'WatchMembers': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchMembers,
+                    request_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersRequest.FromString,
+                    response_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersResponse.SerializeToString,
             ),
             'Leave': grpc.unary_unary_rpc_method_handler(
                     servicer.Leave,
@@ -197,6 +216,33 @@ class ClusterService(object):
             '/gossip.v1.ClusterService/ExplainMember',
             gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberRequest.SerializeToString,
             gossip_dot_v1_dot_cluster__pb2.ClusterServiceExplainMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gossip.v1.ClusterService/WatchMembers',
+            gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersRequest.SerializeToString,
+            gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersResponse.FromString,
             options,
             channel_credentials,
             insecure,

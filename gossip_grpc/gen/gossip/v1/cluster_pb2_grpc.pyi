@@ -43,6 +43,15 @@ class ClusterServiceStub:
     take to declare it dead. NOT_FOUND with reason MEMBER_NOT_FOUND if this node knows no such member.
     """
 
+    WatchMembers: grpc.UnaryStreamMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersResponse,
+    ]
+    """All members, and from then on what becomes of them, until the caller hangs up or the node stops (UNAVAILABLE). A
+    watcher that reads too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the
+    metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
+    """
+
     Leave: grpc.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveRequest,
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveResponse,
@@ -72,6 +81,15 @@ class ClusterServiceAsyncStub:
     ]
     """Why a member is what it is to this node: who monitors it, what they hear of it, who accuses it, and what it would
     take to declare it dead. NOT_FOUND with reason MEMBER_NOT_FOUND if this node knows no such member.
+    """
+
+    WatchMembers: grpc.aio.UnaryStreamMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersResponse,
+    ]
+    """All members, and from then on what becomes of them, until the caller hangs up or the node stops (UNAVAILABLE). A
+    watcher that reads too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the
+    metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
     """
 
     Leave: grpc.aio.UnaryUnaryMultiCallable[
@@ -109,6 +127,17 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceExplainMemberResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceExplainMemberResponse]]:
         """Why a member is what it is to this node: who monitors it, what they hear of it, who accuses it, and what it would
         take to declare it dead. NOT_FOUND with reason MEMBER_NOT_FOUND if this node knows no such member.
+        """
+
+    @abc.abstractmethod
+    def WatchMembers(
+        self,
+        request: gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersResponse], collections.abc.AsyncIterator[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersResponse]]:
+        """All members, and from then on what becomes of them, until the caller hangs up or the node stops (UNAVAILABLE). A
+        watcher that reads too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the
+        metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
         """
 
     @abc.abstractmethod
