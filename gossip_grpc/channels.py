@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 120.0
 """A channel unused for this long is closed: addresses that members left behind cost nothing."""
 
+ABANDON_INTERVAL = 0.1
+"""Seconds between looks whether the calls on a channel that is to be closed have ended."""
+
 RECEIVE_BYTES = 8 << 20
 """What gRPC lets in. Twice the limit on messages, so that an oversize one is refused with a reason, not by gRPC."""
 
@@ -144,6 +147,20 @@ class Channels:
             if not channel.calls and now - channel.used > IDLE_SECONDS:
                 del self._channels[address]
                 await channel.channel.close()
+
+    async def abandon(self, address: str) -> None:
+        """Close the channel to an address that a member has left behind, when the last call on it has ended.
+
+        As long as it is open it tries to connect, about once a second, whether or not there is a call to make.
+        """
+        channel = self._channels.pop(address, None)
+        if channel is None:
+            return
+        try:
+            while channel.calls:  # noqa: ASYNC110  an event would cost every call, and this happens seldom
+                await asyncio.sleep(ABANDON_INTERVAL)
+        finally:
+            await channel.channel.close()
 
     async def close(self) -> None:
         """Close them all."""

@@ -84,6 +84,7 @@ class Scheduler:
         self._stopped = False
         self._outcome = asyncio.Event()
         self._channels = Channels(engine.counters, timeout)
+        self._addresses: dict[str, str] = {}  # of each member, as of its last change
         self._resolved: dict[str, list[str]] = {}
         self._logged: dict[tuple[str, str], float] = {}
         self._log = get_logger(node_id=engine.store.origin.node_id)
@@ -124,6 +125,7 @@ class Scheduler:
             elif isinstance(effect, Notice):
                 self._notice(effect)
             elif isinstance(effect, Change):
+                self._follow(effect.node_id)
                 self._changed(effect)
             else:
                 self._step_down(effect.reason)
@@ -236,6 +238,18 @@ class Scheduler:
         except (grpc.aio.AioRpcError, ProtocolError, DecodeError):
             return False
         return exchange.reached
+
+    def _follow(self, node_id: str) -> None:
+        """Close the channel to where a member was, if it is somewhere else now, or forgotten."""
+        former, address = self._addresses.get(node_id), self.engine.membership.address(node_id)
+        if former == address:
+            return
+        if address is None:
+            del self._addresses[node_id]
+        else:
+            self._addresses[node_id] = address
+        if former is not None:
+            self._spawn(self._channels.abandon(former))
 
     # Seeds
 

@@ -99,6 +99,26 @@ async def test_a_fetch_that_goes_silent_is_given_up() -> None:
         assert node.engine.counters.rounds_failed >= 1
 
 
+async def test_a_channel_to_where_a_member_was_is_closed_when_it_is_elsewhere() -> None:
+    def config(name: str, *join: str) -> Config:
+        return Config(node_id=name, peer_listen="127.0.0.1:0", client_listen="127.0.0.1:0", join=join)
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110  channels tell nobody
+                await asyncio.sleep(0.01)
+
+    async with Node(config("stays")) as stays:
+        channels = stays.scheduler._channels._channels
+        async with Node(config("moves", stays.peer_address)) as moves:
+            former = moves.peer_address
+            await until(lambda: former in channels)
+        async with Node(config("moves", stays.peer_address)) as moves:
+            address = moves.peer_address
+            assert address != former
+            await until(lambda: address in channels and former not in channels)
+
+
 class Liar:
     """A peer that answers pulls with what it is told to, and takes every push."""
 
