@@ -86,7 +86,8 @@ def explain(engine: Engine, name: str, now: float) -> cluster_pb2.ClusterService
         _accusation(accuser, accusation_of(record), now + engine.wall_offset)
         for accuser, record in sorted(membership.accusations(name).items())
     ]
-    monitors = sorted(membership.monitors.of(name))
+    gone = membership.status(name) in (Status.DEAD, Status.LEFT)  # nobody listens to it any more
+    monitors = [] if gone else sorted(membership.monitors.of(name))
     return cluster_pb2.ClusterServiceExplainMemberResponse(
         member=encode(engine, records[name], now),
         monitors=[

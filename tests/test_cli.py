@@ -451,9 +451,10 @@ def test_explain_asks_the_other_monitors_what_they_hear(node: FakeNode, cli: Cli
 
 
 def test_explaining_a_member_that_nobody_monitors_or_accuses_says_so(node: FakeNode, cli: Cli) -> None:
-    response = cluster_pb2.ClusterServiceExplainMemberResponse(member=cluster_pb2.Member(node_id="c"))
+    response = cluster_pb2.ClusterServiceExplainMemberResponse(member=MEMBERS[2], verdict="it has left")
     node.answers[cluster_pb2.ClusterServiceExplainMemberRequest] = response
-    assert cli("members", "explain", "c").out.splitlines()[2:4] == ["monitored by nobody", "accused by nobody"]
+    lines = cli("members", "explain", "c").out.splitlines()
+    assert lines[2:] == ["monitored by nobody", "accused by nobody", "it has left"]
     fault = Fault(grpc.StatusCode.NOT_FOUND, "this node knows no member 'z'", "MEMBER_NOT_FOUND")
     node.answers[cluster_pb2.ClusterServiceExplainMemberRequest] = fault
     missing = cli("members", "explain", "z")

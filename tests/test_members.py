@@ -114,6 +114,7 @@ def test_what_it_takes_is_said_as_the_rules_of_membership_have_it() -> None:
     assert verdict(many).startswith("2 members must accuse it, for it has ")
     learn(many, accusation("b", C), accusation("b", D), now=1.0)
     assert verdict(many).startswith("it is dead, and alive again as soon as it answers and says so")
+    assert not members.explain(many, "b", NOW).monitors
 
 
 # By the API of a node

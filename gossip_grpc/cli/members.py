@@ -151,7 +151,7 @@ def _in_words(found: Explanation) -> Iterator[str]:
         at = datetime.fromtimestamp(one.made_at).astimezone()
         ago = show.duration(max(one.made_seconds_ago, 0.0))
         yield f"  {one.accuser:{width}}  since {at:%Y-%m-%d %H:%M:%S}, {ago} ago, at phi {one.phi:.1f}"
-    yield f"to be declared dead: {found.verdict}"
+    yield found.verdict if member.status in ("dead", "left") else f"to be declared dead: {found.verdict}"
 
 
 def _heard(monitor: Monitor) -> str:

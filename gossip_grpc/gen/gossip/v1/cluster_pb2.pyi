@@ -718,7 +718,7 @@ class ClusterServiceExplainMemberResponse(google.protobuf.message.Message):
 
     @property
     def monitors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Monitor]:
-        """Its monitors, at most 3, in order of node_id."""
+        """Its monitors, at most 3, in order of node_id; none if it is dead or has left."""
 
     @property
     def accusations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MemberAccusation]:
