@@ -144,6 +144,47 @@ async def test_two_nodes_of_one_id_are_told_in_both_logs() -> None:
         assert (await twin.logged(event))["address"] == nodes[0].peer_address
 
 
+async def seen_as(node: NodeProcess, member: str, status: MemberStatus) -> None:
+    """Wait until a node takes a member for that."""
+    async with asyncio.timeout(DEADLINE), node.client() as client:
+        while True:
+            if (member, status) in [(one.node_id, one.status) for one in await client.members()]:
+                return
+            await asyncio.sleep(0.05)  # between two looks at a process
+
+
+async def test_a_killed_node_is_dead_to_the_others_and_alive_again_when_it_comes_back() -> None:
+    async with cluster(3) as nodes:
+        nodes[2].kill()
+        await nodes[2].wait()
+        for node in nodes[:2]:
+            await seen_as(node, "n2", MemberStatus.DEAD)
+            line = await node.logged("member is dead", member="n2")
+            assert line["level"] == "warning"
+            assert line["cause"].startswith("accused by n")
+        nodes[2] = await NodeProcess.start("--node-id", "n2", "--join", nodes[0].peer_address)
+        for node in nodes:
+            await seen_as(node, "n2", MemberStatus.ALIVE)
+
+
+async def test_the_older_of_two_processes_of_one_id_steps_down_and_says_why() -> None:
+    async with cluster(3) as nodes:
+        twin = await NodeProcess.start("--node-id", "n2", "--join", nodes[0].peer_address)
+        older, nodes[2] = nodes[2], twin
+        try:
+            assert await older.wait() == 4
+            line = await older.logged("stepping down")
+            assert line["level"] == "error"
+            assert "a newer node runs as n2 (generation " in line["error"]
+            assert line["error"].endswith("give each node its own --node-id")
+        finally:
+            await older.close()
+        for node in nodes:
+            await seen_as(node, "n2", MemberStatus.ALIVE)
+        async with twin.client() as client:
+            await client.kv.put("still", "here")
+
+
 async def test_sigterm_leaves_in_order_and_exits_0() -> None:
     async with cluster(3, *QUICK) as nodes:
         nodes[2].terminate()
