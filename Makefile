@@ -64,7 +64,7 @@ proto-check: $(VENV)/python.stamp ## Check that the committed stubs are fresh
 bench: $(VENV)/dev.stamp ## Run the benchmarks
 	$(BIN)/python -m bench $(ARGS)
 
-theory: $(VENV)/dev.stamp ## Make the plots and tables of docs/theory.md anew (ARGS=--check compares)
+theory: $(VENV)/dev.stamp ## Make the plots and tables of theory.md and failure-detection.md anew (ARGS=--check compares)
 	$(BIN)/python docs/theory.py $(ARGS)
 
 build: $(VENV)/dev.stamp ## Build sdist and wheel into dist/

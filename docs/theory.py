@@ -1,6 +1,6 @@
-"""Makes what docs/theory.md shows: each plot and each output by the command above it, and the tables of figures.
+"""Makes what docs/theory.md and docs/failure-detection.md show: plots and outputs by the commands above them, tables.
 
-python docs/theory.py            writes them anew (three minutes)
+python docs/theory.py            writes them anew (some minutes)
 python docs/theory.py --check    makes them aside, compares, and fails if something is not what it should be
 
 A plot is compared by the name of its data, which it carries: other versions of matplotlib draw the same data with other
@@ -23,8 +23,7 @@ from gossip_grpc.core.sync import Strategy
 from gossip_grpc.sim import rumor, spread
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs/theory.md"
-PLOTS = ROOT / "docs/images/theory"
+PAGES = [ROOT / f"docs/{name}.md" for name in ("theory", "failure-detection")]
 
 _BLOCK = re.compile(r"```console\n\$ (gossip-grpc simulate .*)\n((?:.*\n)*?)```\n")
 _TABLE = re.compile(r"(<!-- table: (.*) -->\n)(?:.*\n)*?(<!-- end -->\n)")
@@ -141,22 +140,28 @@ def _figure(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
 
 def main() -> int:
     """Writes, or compares."""
-    page = PAGE.read_text(encoding="utf-8")
-    if sys.argv[1:] != ["--check"]:
-        PLOTS.mkdir(parents=True, exist_ok=True)
-        PAGE.write_text(make(page, PLOTS), encoding="utf-8")
-        return 0
-    with tempfile.TemporaryDirectory() as directory:
-        aside = Path(directory)
-        wrong = (
-            [] if make(page, aside) == page else [f"{PAGE.name}: an output or a table is not what its command prints"]
-        )
-        made = {plot.name: data_of(plot) for plot in aside.glob("*.svg")}
-    there = {plot.name: data_of(plot) for plot in PLOTS.glob("*.svg")}
-    wrong += [f"{name}: not what its command draws" for name in made.keys() & there.keys() if made[name] != there[name]]
-    wrong += [f"{name}: only in one of page and directory" for name in made.keys() ^ there.keys()]
+    wrong: list[str] = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        plots = page.parent / "images" / page.stem
+        if sys.argv[1:] == ["--check"]:
+            wrong += _differing(page, text, plots)
+        else:
+            plots.mkdir(parents=True, exist_ok=True)
+            page.write_text(make(text, plots), encoding="utf-8")
     sys.stdout.write("".join(f"{line}\n" for line in wrong))
     return 1 if wrong else 0
+
+
+def _differing(page: Path, text: str, plots: Path) -> list[str]:
+    with tempfile.TemporaryDirectory() as directory:
+        aside = Path(directory)
+        same = make(text, aside) == text
+        made = {plot.name: data_of(plot) for plot in aside.glob("*.svg")}
+    there = {plot.name: data_of(plot) for plot in plots.glob("*.svg")}
+    wrong = [] if same else [f"{page.name}: an output or a table is not what its command prints"]
+    wrong += [f"{name}: not what its command draws" for name in made.keys() & there.keys() if made[name] != there[name]]
+    return wrong + [f"{name}: only in one of page and directory" for name in made.keys() ^ there.keys()]
 
 
 if __name__ == "__main__":

@@ -34,6 +34,16 @@ _FIGURES = (*_TIMES, "p99", "max", "false suspicions", "false deaths", "messages
 Case = tuple[dict[str, Any], "Outcome"]
 
 
+def _range(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, float]:
+    """Takes two durations, the lesser one first."""
+    seconds: click.ParamType[Any] = click.FloatRange(0.01, 3600)
+    low, _, high = value.partition("..")
+    first, last = (seconds.convert(word, parameter, ctx) for word in (low, high or low))
+    if first > last:
+        raise click.BadParameter(f"{value!r} is no range: the lesser duration comes first.")
+    return first, last
+
+
 @click.command(cls=Command)
 @several_choices("--detector", (PHI, SWIM), "The engine's own, or one in the style of SWIM.", default=PHI)
 @several_numbers("--nodes", 3, 10_000, "How many nodes.", metavar="N", default="100")
@@ -77,10 +87,9 @@ Case = tuple[dict[str, Any], "Outcome"]
 )
 @click.option(
     "--stall",
-    nargs=2,
-    type=click.FloatRange(0.01, 3600),
-    metavar="FROM TO",
-    default=(1, 1),
+    callback=_range,
+    metavar="FROM..TO",
+    default="1..1",
     show_default=True,
     help="For how many seconds it does.",
 )
@@ -121,8 +130,6 @@ def detection(
       gossip-grpc simulate detection --nodes 50 --at-once 25 --crashes 1
       gossip-grpc simulate detection --detector phi,swim --plot detection.svg
     """
-    if not stall[0] <= stall[1]:
-        fail("--stall takes two durations, the lesser one first", code=USAGE)
     if at_once >= min(nodes):
         fail(f"with --at-once {at_once} nobody is left to notice", code=USAGE)
     common = {"crashes": crashes, "at_once": at_once, "refused": refused, "rest": rest, "stall_every": stall_every}
