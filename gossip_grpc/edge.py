@@ -24,6 +24,7 @@ STATUS: dict[Reason, grpc.StatusCode] = {
     Reason.KEY_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.MEMBER_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.MEMBER_ALIVE: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.MEMBER_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
     Reason.COUNTER_OVERFLOW: grpc.StatusCode.OUT_OF_RANGE,
     Reason.RECORD_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.SYNC_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from gossip_grpc.core.engine import Engine
 from gossip_grpc.core.membership import Status
@@ -10,6 +11,7 @@ from gossip_grpc.core.records import Accusation, Record
 from gossip_grpc.core.store import accusation_of, member_of
 from gossip_grpc.errors import LocalError, NotFoundError, Reason
 from gossip_grpc.gen.gossip.v1 import cluster_pb2
+from gossip_grpc.settings import Tags
 
 _STATUSES = {cluster_pb2.MemberStatus.Value(f"MEMBER_STATUS_{status}"): status for status in Status}
 _NUMBERS = {status: number for number, status in _STATUSES.items()}
@@ -72,6 +74,34 @@ def encode(engine: Engine, record: Record, now: float) -> cluster_pb2.Member:
     )
 
 
+def check_tags(tags: Mapping[str, str], limit: int) -> dict[str, str]:
+    """The tags, if a node may have them.
+
+    Raises:
+        LocalError: it may not: the rules are those of the configuration.
+    """
+    try:
+        Tags().check(tags)
+    except ValueError as error:
+        raise LocalError(f"tags: {error}; allowed are {Tags().allowed}", field="tags") from None
+    size = sum(len(text.encode()) for pair in tags.items() for text in pair)
+    if size > limit:
+        raise LocalError(f"tags have {size} bytes of names and values; at most {limit} are allowed", field="tags")
+    return dict(tags)
+
+
+def find(engine: Engine, name: str) -> Record:
+    """The record of a member.
+
+    Raises:
+        NotFoundError: there is no such member.
+    """
+    record = engine.store.members().get(name)
+    if record is None:
+        raise NotFoundError(f"this node knows no member {name!r}", reason=Reason.MEMBER_NOT_FOUND)
+    return record
+
+
 def explain(engine: Engine, name: str, now: float) -> cluster_pb2.ClusterServiceExplainMemberResponse:
     """Why a member is what it is to this node.
 
@@ -79,9 +109,7 @@ def explain(engine: Engine, name: str, now: float) -> cluster_pb2.ClusterService
         NotFoundError: there is no such member.
     """
     membership = engine.membership
-    records = engine.store.members()
-    if name not in records:
-        raise NotFoundError(f"this node knows no member {name!r}", reason=Reason.MEMBER_NOT_FOUND)
+    record, records = find(engine, name), engine.store.members()
     accusations = [
         _accusation(accuser, accusation_of(record), now + engine.wall_offset)
         for accuser, record in sorted(membership.accusations(name).items())
@@ -89,7 +117,7 @@ def explain(engine: Engine, name: str, now: float) -> cluster_pb2.ClusterService
     gone = membership.status(name) in (Status.DEAD, Status.LEFT)  # nobody listens to it any more
     monitors = [] if gone else sorted(membership.monitors.of(name))
     return cluster_pb2.ClusterServiceExplainMemberResponse(
-        member=encode(engine, records[name], now),
+        member=encode(engine, record, now),
         monitors=[
             cluster_pb2.Monitor(
                 node_id=monitor,

@@ -93,8 +93,8 @@ SERVER_OPTIONS = (
 class Node(AsyncCluster):
     """A node of a cluster, embedded in a program: `async with Node(Config(...)) as node: ...`.
 
-    It has the verbs of `AsyncClient` (`kv`, `counter`, `set`, `members`, `status`, `leave`), with the same results and
-    exceptions, and makes them without a network in between.
+    It has the verbs of `AsyncClient` (`kv`, `counter`, `set`, `members`, `watch`, `status`, `leave` and so on), with
+    the same results and exceptions, and makes them without a network in between.
 
     Raises:
         ConfigError: on start, if an address cannot be listened on.

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from gossip_grpc import __version__, members, wire
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
+from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
+from gossip_grpc.core.messages import Call, ProbeRequest
 from gossip_grpc.core.records import Value, value_order
-from gossip_grpc.errors import LocalError, NotFoundError
+from gossip_grpc.core.store import member_of
+from gossip_grpc.errors import LocalError, NotFoundError, Reason
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
     cluster_pb2_grpc,
@@ -30,6 +33,9 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2_grpc,
 )
 from gossip_grpc.peering import Probe
+
+PING_TIMEOUT = 2.0
+"""Seconds that a member may take to answer Ping."""
 
 if TYPE_CHECKING:
     from gossip_grpc.node import Node
@@ -313,6 +319,41 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         async with contextlib.aclosing(self._node.events.watch(request.resume_token)) as responses:
             async for response in responses:
                 yield response
+
+    async def SetTags(
+        self, request: cluster_pb2.ClusterServiceSetTagsRequest, context: Any
+    ) -> cluster_pb2.ClusterServiceSetTagsResponse:
+        node = self._node
+        node.engine.set_tags(members.check_tags(request.tags, node.limits.max_tags_bytes), node.scheduler.now())
+        node.scheduler.pump()
+        return cluster_pb2.ClusterServiceSetTagsResponse()
+
+    async def ForgetMember(
+        self, request: cluster_pb2.ClusterServiceForgetMemberRequest, context: Any
+    ) -> cluster_pb2.ClusterServiceForgetMemberResponse:
+        node = self._node
+        node.engine.forget_member(request.node_id, node.scheduler.now())
+        node.scheduler.pump()
+        return cluster_pb2.ClusterServiceForgetMemberResponse()
+
+    async def Ping(
+        self, request: cluster_pb2.ClusterServicePingRequest, context: Any
+    ) -> cluster_pb2.ClusterServicePingResponse:
+        node, name = self._node, request.node_id
+        scheduler = node.scheduler
+        record = members.find(node.engine, name)
+        address = member_of(record).peer_address
+        probe = ProbeRequest(record.origin, address)
+        call = Call(Peer(address, name), probe, timeout=PING_TIMEOUT)
+        begun = scheduler.now()
+        if not await scheduler.probe(Probe(scheduler.peering, call, probe, relayed=True)):
+            raise LocalError(
+                f"{name} did not answer a probe at {address}, for which it had {PING_TIMEOUT:g} s; is it running, and "
+                "can this node reach it there?",
+                reason=Reason.MEMBER_UNREACHABLE,
+            )
+        milliseconds = round((scheduler.now() - begun) * 1000, 3)
+        return cluster_pb2.ClusterServicePingResponse(round_trip_milliseconds=milliseconds, address=address)
 
     async def Leave(
         self, request: cluster_pb2.ClusterServiceLeaveRequest, context: Any

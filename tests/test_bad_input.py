@@ -183,6 +183,32 @@ CASES = {
         Code.NOT_FOUND,
         "MEMBER_NOT_FOUND",
     ),
+    "set tags: not printable": Case(
+        "ClusterService/SetTags",
+        cluster_pb2.ClusterServiceSetTagsRequest(tags={"a": "\x00"}),
+        Code.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "tags",
+    ),
+    "set tags: too many": Case(
+        "ClusterService/SetTags",
+        cluster_pb2.ClusterServiceSetTagsRequest(tags={"a": "x" * 8192}),
+        Code.INVALID_ARGUMENT,
+        "INVALID_ARGUMENT",
+        "tags",
+    ),
+    "forget: a member that is alive": Case(
+        "ClusterService/ForgetMember",
+        cluster_pb2.ClusterServiceForgetMemberRequest(node_id="n1"),
+        Code.FAILED_PRECONDITION,
+        "MEMBER_ALIVE",
+    ),
+    "ping: no such member": Case(
+        "ClusterService/Ping",
+        cluster_pb2.ClusterServicePingRequest(node_id="nobody"),
+        Code.NOT_FOUND,
+        "MEMBER_NOT_FOUND",
+    ),
     "watch: junk token": Case(
         "ClusterService/WatchMembers",
         cluster_pb2.ClusterServiceWatchMembersRequest(resume_token="a/b"),  # noqa: S106 - no secret

@@ -502,6 +502,29 @@ def test_a_watch_is_of_all_members(node: FakeNode, cli: Cli) -> None:
     assert not node.requests
 
 
+def test_tags_of_the_node_are_replaced_or_cleared(node: FakeNode, cli: Cli) -> None:
+    request = cluster_pb2.ClusterServiceSetTagsRequest
+    node.answers[request] = cluster_pb2.ClusterServiceSetTagsResponse()
+    assert cli("members", "tags", "role=db", "disk=").out == "the node's tags are disk=,role=db now\n"
+    assert cli("members", "tags", "--clear").out == "the node has no tags now\n"
+    assert cli("members", "tags", "a=b", "--output", "json").json == {"tags": {"a": "b"}}
+    assert node.requests == [request(tags={"role": "db", "disk": ""}), request(), request(tags={"a": "b"})]
+    for wrong in ([], ["role"], ["a=b", "--clear"]):
+        assert cli("members", "tags", *wrong).code == 2
+    assert len(node.requests) == 3
+
+
+def test_a_member_is_forgotten_and_pinged(node: FakeNode, cli: Cli) -> None:
+    node.answers[cluster_pb2.ClusterServiceForgetMemberRequest] = cluster_pb2.ClusterServiceForgetMemberResponse()
+    pong = cluster_pb2.ClusterServicePingResponse(round_trip_milliseconds=1.25)
+    node.answers[cluster_pb2.ClusterServicePingRequest] = pong
+    assert cli("members", "forget", "c").out == "c is forgotten\n"
+    assert cli("members", "forget", "c", "--output", "json").json == {"node_id": "c", "forgotten": True}
+    assert cli("members", "ping", "c").out == "1.2 ms\n"
+    assert cli("members", "ping", "c", "--output", "json").json["round_trip_milliseconds"] == 1.25
+    assert {request.node_id for request in node.requests} == {"c"}
+
+
 STATUS = cluster_pb2.ClusterServiceGetStatusResponse(
     node_id="a",
     generation=7,

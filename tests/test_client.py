@@ -293,6 +293,20 @@ def test_an_explanation_has_what_the_monitors_hear_and_who_accuses() -> None:
     assert (found.accusers_needed, found.verdict) == (2, "so it is")
 
 
+def test_tags_are_set_members_forgotten_and_pinged() -> None:
+    with talk(
+        (cluster_pb2.ClusterServiceSetTagsRequest(tags={"k": "v"}), cluster_pb2.ClusterServiceSetTagsResponse()),
+        (cluster_pb2.ClusterServiceForgetMemberRequest(node_id="b"), cluster_pb2.ClusterServiceForgetMemberResponse()),
+        (
+            cluster_pb2.ClusterServicePingRequest(node_id="b"),
+            cluster_pb2.ClusterServicePingResponse(round_trip_milliseconds=1.5, address="b:1"),
+        ),
+    ) as client:
+        client.set_tags({"k": "v"})
+        client.forget("b")
+        assert client.ping("b") == 1.5
+
+
 def test_status_tells_coverage_by_origin_and_the_ranges_above_apart() -> None:
     coverage = [
         cluster_pb2.OriginCoverage(origin=ORIGIN, sequence=5),
@@ -714,7 +728,7 @@ def test_both_clients_have_the_same_verbs_with_the_same_parameters() -> None:
         verbs = verbs_of(client)
     assert verbs == verbs_of(AsyncClient())
     assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value')"
-    assert len(verbs) == 17
+    assert len(verbs) == 20
 
 
 def test_a_verb_documents_itself() -> None:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from unittest.mock import ANY
 
 import pytest
 
 from gossip_grpc import members
-from gossip_grpc.client import InvalidArgumentError, Member, MemberNotFoundError, MemberStatus
+from gossip_grpc.client import (
+    GossipError,
+    InvalidArgumentError,
+    Member,
+    MemberNotFoundError,
+    MemberStatus,
+    UnavailableError,
+)
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.messages import HeartbeatRequest
@@ -174,6 +183,40 @@ async def test_a_member_that_there_is_not_cannot_be_explained(node: Node) -> Non
     with pytest.raises(MemberNotFoundError, match="this node knows no member 'z'") as caught:
         await node.explain("z")
     assert caught.value.reason == "MEMBER_NOT_FOUND"
+
+
+async def test_tags_are_replaced_while_the_node_runs(node: Node) -> None:
+    await node.set_tags({"role": "db", "disk": "ssd"})
+    await node.set_tags({"role": "web"})
+    before, _ = await node.members(zone="")
+    assert (before.node_id, before.tags, before.incarnation) == ("a", {"role": "web"}, 3)
+    await node.set_tags({"role": "web"})
+    assert (await node.members(tags={"role": "web"}, zone=""))[0] == replace(
+        before, status_since_seconds=ANY, incarnation=3
+    )
+    for wrong in ({"": "x"}, {"a=b": "c"}, {"a": "\n"}, {"a": "x" * 9000}):
+        with pytest.raises(InvalidArgumentError) as caught:
+            await node.set_tags(wrong)
+        assert list(caught.value.fields) == ["tags"]
+
+
+async def test_members_that_are_gone_can_be_forgotten_and_others_cannot(node: Node) -> None:
+    await node.forget("d")
+    assert names(await node.members()) == "abc"
+    with pytest.raises(GossipError, match="b is ALIVE") as alive:
+        await node.forget("b")
+    assert alive.value.reason == "MEMBER_ALIVE"
+    with pytest.raises(MemberNotFoundError):
+        await node.forget("d")
+
+
+async def test_a_ping_tells_the_round_trip_or_what_was_tried(node: Node) -> None:
+    assert 0 < await node.ping("a") < 2000
+    with pytest.raises(MemberNotFoundError):
+        await node.ping("z")
+    with pytest.raises(UnavailableError, match="b did not answer a probe at b:1, for which it had 2 s") as caught:
+        await node.ping("b")
+    assert caught.value.reason == "MEMBER_UNREACHABLE"
 
 
 @pytest.mark.parametrize(

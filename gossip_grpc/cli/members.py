@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -81,9 +81,13 @@ def _row(member: Member) -> tuple[str, ...]:
         member.status if member.reachable or member.status != "alive" else "unreachable",
         "" if member.phi is None else f"{member.phi:.1f}",
         show.duration(member.status_since_seconds),
-        ",".join(f"{name}={text}" for name, text in sorted(member.tags.items())),
+        _tags_in_words(member.tags),
         member.version,
     )
+
+
+def _tags_in_words(tags: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={text}" for name, text in sorted(tags.items()))
 
 
 def _watch(settings: Settings, resume: str) -> None:
@@ -164,3 +168,66 @@ def _heard(monitor: Monitor) -> str:
         last = f"last heartbeat {view.last_heartbeat_seconds:.1f} s ago"
     usual = f"one each {view.mean_seconds:.2f} s, deviation {view.deviation_seconds:.2f} s"
     return f"{view.phase}: phi {view.phi:.1f}, {last} ({usual})"
+
+
+@members.command("tags")
+@click.argument("tags", metavar="[NAME=VALUE]...", nargs=-1, callback=_pairs)
+@click.option("--clear", is_flag=True, help="Have no tags.")
+@node_options()
+@click.pass_context
+def set_tags(ctx: click.Context, tags: dict[str, str], clear: bool) -> None:
+    """Replace the tags of the node that is asked, all of them.
+
+    They hold until it stops; then it has those of its configuration again.
+
+    Examples:
+      gossip-grpc members tags role=db disk=ssd
+      gossip-grpc members tags --clear --address 10.0.0.7:7947
+    """
+    if clear == bool(tags):
+        raise click.UsageError("give the tags, or --clear", ctx)
+    settings = ctx.ensure_object(Settings)
+    with settings.client() as client:
+        client.set_tags(tags)
+    if settings.json:
+        show.as_json({"tags": tags})
+    else:
+        click.echo(f"the node's tags are {show.cell(_tags_in_words(tags))} now" if tags else "the node has no tags now")
+
+
+@members.command()
+@click.argument("node")
+@node_options()
+@click.pass_obj
+def forget(settings: Settings, node: str) -> None:
+    """Make all nodes forget a member that is dead or has left.
+
+    Otherwise they keep it for reap_after, 24 hours by default. If it comes back it is a member again.
+
+    Examples:
+      gossip-grpc members forget node-3
+    """
+    with settings.client() as client:
+        client.forget(node)
+    if settings.json:
+        show.as_json({"node_id": node, "forgotten": True})
+    else:
+        click.echo(f"{show.cell(node)} is forgotten")
+
+
+@members.command()
+@click.argument("node")
+@node_options()
+@click.pass_obj
+def ping(settings: Settings, node: str) -> None:
+    """Measure the round trip from the node that is asked to a member.
+
+    Examples:
+      gossip-grpc members ping node-3
+    """
+    with settings.client() as client:
+        milliseconds = client.ping(node)
+    if settings.json:
+        show.as_json({"node_id": node, "round_trip_milliseconds": milliseconds})
+    else:
+        click.echo(f"{milliseconds:.1f} ms")

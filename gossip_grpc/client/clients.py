@@ -230,6 +230,9 @@ class Cluster:
     status = _blocking(verbs.get_status)
     members = _gathering(verbs.list_members, list)
     explain = _blocking(verbs.explain_member)
+    set_tags = _blocking(verbs.set_tags)
+    forget = _blocking(verbs.forget_member)
+    ping = _blocking(verbs.ping_member)
     watch = _streaming(verbs.watch_members)
 
 
@@ -302,6 +305,9 @@ class AsyncCluster:
     status = _awaiting(verbs.get_status)
     members = _gathering_async(verbs.list_members, list)
     explain = _awaiting(verbs.explain_member)
+    set_tags = _awaiting(verbs.set_tags)
+    forget = _awaiting(verbs.forget_member)
+    ping = _awaiting(verbs.ping_member)
     watch = _streaming_async(verbs.watch_members)
 
 

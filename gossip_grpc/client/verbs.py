@@ -294,6 +294,33 @@ def watch_members(token: str = "") -> Stream[MemberEvent]:
     )
 
 
+def set_tags(tags: Mapping[str, str]) -> Call[None]:
+    """Replaces the tags of the node asked, all of them. InvalidArgumentError if they break its rules or its limit."""
+    request = cluster_pb2.ClusterServiceSetTagsRequest(tags=_tags(tags))
+    return _call(lambda stubs: stubs.cluster.SetTags, request, lambda _: None)
+
+
+def forget_member(node_id: str) -> Call[None]:
+    """Makes all nodes forget a member that is dead or has left; GossipError (reason MEMBER_ALIVE) if it is neither.
+
+    MemberNotFoundError if the node knows no such member.
+    """
+    request = cluster_pb2.ClusterServiceForgetMemberRequest(node_id=_text("node_id", node_id))
+    return _call(lambda stubs: stubs.cluster.ForgetMember, request, lambda _: None)
+
+
+def ping_member(node_id: str) -> Call[float]:
+    """Returns the milliseconds from the node asked to a member and back.
+
+    UnavailableError (reason MEMBER_UNREACHABLE) if it does not answer, MemberNotFoundError if there is no such member.
+    """
+    return _call(
+        lambda stubs: stubs.cluster.Ping,
+        cluster_pb2.ClusterServicePingRequest(node_id=_text("node_id", node_id)),
+        lambda response: response.round_trip_milliseconds,
+    )
+
+
 def leave() -> Call[int]:
     """Makes the node leave its cluster and stop; returns how many peers hold its leave record."""
     return _call(

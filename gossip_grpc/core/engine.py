@@ -15,7 +15,7 @@ strategy allows it (see sync.py).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -257,6 +257,15 @@ class Engine:
         slots = [(key, element, origin) for element in dict.fromkeys(elements) for origin in held.get(element, ())]
         additions = [record for slot in slots if (record := self.store.get(Kind.SET_ELEMENT, slot)) is not None]
         return [self._write(Kind.SET_ELEMENT, record.slot, (record.content[0], True), now) for record in additions]
+
+    def set_tags(self, tags: Mapping[str, str], now: float) -> None:
+        """Replace the tags that this node has, and say so."""
+        self._check_writable()
+        member = self.membership.own()
+        if member is not None and member.tags != tags:
+            self._announce(member._replace(tags=dict(tags)), now)
+            self._look_at_members(now)
+            self._push_rumors(now)
 
     def leave(self, now: float) -> None:
         """Say that this node leaves, and push it. Takes no more writes; call `spread_leave` until enough have it."""
@@ -600,13 +609,12 @@ class Engine:
         """
         record = self.store.members().get(node_id)
         if record is None:
-            raise NotFoundError(f"there is no member {node_id!r}", reason=Reason.MEMBER_NOT_FOUND, field="node_id")
+            raise NotFoundError(f"there is no member {node_id!r}", reason=Reason.MEMBER_NOT_FOUND)
         status = self.membership.status(node_id)
         if status in (Status.ALIVE, Status.SUSPECT):
             raise LocalError(
                 f"{node_id} is {status}; only members that are DEAD or LEFT can be forgotten",
                 reason=Reason.MEMBER_ALIVE,
-                field="node_id",
             )
         self._accuse(node_id, record, now, forget=True)
 

@@ -739,6 +739,124 @@ class ClusterServiceExplainMemberResponse(google.protobuf.message.Message):
 global___ClusterServiceExplainMemberResponse = ClusterServiceExplainMemberResponse
 
 @typing.final
+class ClusterServiceSetTagsRequest(google.protobuf.message.Message):
+    """Request of SetTags."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class TagsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    TAGS_FIELD_NUMBER: builtins.int
+    @property
+    def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """All tags that it has from now on, under the rules and the limit of the setting `tags`."""
+
+    def __init__(
+        self,
+        *,
+        tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["tags", b"tags"]) -> None: ...
+
+global___ClusterServiceSetTagsRequest = ClusterServiceSetTagsRequest
+
+@typing.final
+class ClusterServiceSetTagsResponse(google.protobuf.message.Message):
+    """Response of SetTags."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ClusterServiceSetTagsResponse = ClusterServiceSetTagsResponse
+
+@typing.final
+class ClusterServiceForgetMemberRequest(google.protobuf.message.Message):
+    """Request of ForgetMember."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: builtins.int
+    node_id: builtins.str
+    """The member's name."""
+    def __init__(
+        self,
+        *,
+        node_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["node_id", b"node_id"]) -> None: ...
+
+global___ClusterServiceForgetMemberRequest = ClusterServiceForgetMemberRequest
+
+@typing.final
+class ClusterServiceForgetMemberResponse(google.protobuf.message.Message):
+    """Response of ForgetMember."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ClusterServiceForgetMemberResponse = ClusterServiceForgetMemberResponse
+
+@typing.final
+class ClusterServicePingRequest(google.protobuf.message.Message):
+    """Request of Ping."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: builtins.int
+    node_id: builtins.str
+    """The member's name."""
+    def __init__(
+        self,
+        *,
+        node_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["node_id", b"node_id"]) -> None: ...
+
+global___ClusterServicePingRequest = ClusterServicePingRequest
+
+@typing.final
+class ClusterServicePingResponse(google.protobuf.message.Message):
+    """Response of Ping."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROUND_TRIP_MILLISECONDS_FIELD_NUMBER: builtins.int
+    ADDRESS_FIELD_NUMBER: builtins.int
+    round_trip_milliseconds: builtins.float
+    """Milliseconds from this node's question to its answer."""
+    address: builtins.str
+    """Where it was reached, HOST:PORT."""
+    def __init__(
+        self,
+        *,
+        round_trip_milliseconds: builtins.float = ...,
+        address: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "round_trip_milliseconds", b"round_trip_milliseconds"]) -> None: ...
+
+global___ClusterServicePingResponse = ClusterServicePingResponse
+
+@typing.final
 class ClusterServiceLeaveRequest(google.protobuf.message.Message):
     """Request of Leave."""
 

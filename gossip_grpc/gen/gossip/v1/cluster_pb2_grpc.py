@@ -55,6 +55,21 @@ class ClusterServiceStub(object):
                 request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersRequest.SerializeToString,
                 response_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersResponse.FromString,
                 _registered_method=True)
+        self.SetTags = channel.unary_unary(
+                '/gossip.v1.ClusterService/SetTags',
+                request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceSetTagsRequest.SerializeToString,
+                response_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceSetTagsResponse.FromString,
+                _registered_method=True)
+        self.ForgetMember = channel.unary_unary(
+                '/gossip.v1.ClusterService/ForgetMember',
+                request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceForgetMemberRequest.SerializeToString,
+                response_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceForgetMemberResponse.FromString,
+                _registered_method=True)
+        self.Ping = channel.unary_unary(
+                '/gossip.v1.ClusterService/Ping',
+                request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServicePingRequest.SerializeToString,
+                response_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServicePingResponse.FromString,
+                _registered_method=True)
         self.Leave = channel.unary_unary(
                 '/gossip.v1.ClusterService/Leave',
                 request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceLeaveRequest.SerializeToString,
@@ -98,6 +113,29 @@ class ClusterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetTags(self, request, context):
+        """Replaces the tags of this node, which says so to all others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetMember(self, request, context):
+        """Makes all nodes forget a member that is dead or has left, at once. FAILED_PRECONDITION with reason MEMBER_ALIVE if it
+        is neither. If it comes back it is a member again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Ping(self, request, context):
+        """How long this node takes to reach a member, and to hear its answer. UNAVAILABLE with reason MEMBER_UNREACHABLE if it
+        does not answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Leave(self, request, context):
         """Makes this node leave: it says so to its peers, answers once some of them have it, and its process stops.
         """
@@ -127,6 +165,21 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.WatchMembers,
                     request_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersRequest.FromString,
                     response_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersResponse.SerializeToString,
+            ),
+            'SetTags': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetTags,
+                    request_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceSetTagsRequest.FromString,
+                    response_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceSetTagsResponse.SerializeToString,
+            ),
+            'ForgetMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetMember,
+                    request_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceForgetMemberRequest.FromString,
+                    response_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceForgetMemberResponse.SerializeToString,
+            ),
+            'Ping': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ping,
+                    request_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServicePingRequest.FromString,
+                    response_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServicePingResponse.SerializeToString,
             ),
             'Leave': grpc.unary_unary_rpc_method_handler(
                     servicer.Leave,
@@ -243,6 +296,87 @@ class ClusterService(object):
             '/gossip.v1.ClusterService/WatchMembers',
             gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersRequest.SerializeToString,
             gossip_dot_v1_dot_cluster__pb2.ClusterServiceWatchMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetTags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gossip.v1.ClusterService/SetTags',
+            gossip_dot_v1_dot_cluster__pb2.ClusterServiceSetTagsRequest.SerializeToString,
+            gossip_dot_v1_dot_cluster__pb2.ClusterServiceSetTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gossip.v1.ClusterService/ForgetMember',
+            gossip_dot_v1_dot_cluster__pb2.ClusterServiceForgetMemberRequest.SerializeToString,
+            gossip_dot_v1_dot_cluster__pb2.ClusterServiceForgetMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Ping(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gossip.v1.ClusterService/Ping',
+            gossip_dot_v1_dot_cluster__pb2.ClusterServicePingRequest.SerializeToString,
+            gossip_dot_v1_dot_cluster__pb2.ClusterServicePingResponse.FromString,
             options,
             channel_credentials,
             insecure,

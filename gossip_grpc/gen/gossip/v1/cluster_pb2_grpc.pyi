@@ -52,6 +52,28 @@ class ClusterServiceStub:
     metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
     """
 
+    SetTags: grpc.UnaryUnaryMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceSetTagsRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceSetTagsResponse,
+    ]
+    """Replaces the tags of this node, which says so to all others."""
+
+    ForgetMember: grpc.UnaryUnaryMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceForgetMemberRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceForgetMemberResponse,
+    ]
+    """Makes all nodes forget a member that is dead or has left, at once. FAILED_PRECONDITION with reason MEMBER_ALIVE if it
+    is neither. If it comes back it is a member again.
+    """
+
+    Ping: grpc.UnaryUnaryMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServicePingRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServicePingResponse,
+    ]
+    """How long this node takes to reach a member, and to hear its answer. UNAVAILABLE with reason MEMBER_UNREACHABLE if it
+    does not answer.
+    """
+
     Leave: grpc.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveRequest,
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveResponse,
@@ -90,6 +112,28 @@ class ClusterServiceAsyncStub:
     """All members, and from then on what becomes of them, until the caller hangs up or the node stops (UNAVAILABLE). A
     watcher that reads too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the
     metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
+    """
+
+    SetTags: grpc.aio.UnaryUnaryMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceSetTagsRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceSetTagsResponse,
+    ]
+    """Replaces the tags of this node, which says so to all others."""
+
+    ForgetMember: grpc.aio.UnaryUnaryMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceForgetMemberRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceForgetMemberResponse,
+    ]
+    """Makes all nodes forget a member that is dead or has left, at once. FAILED_PRECONDITION with reason MEMBER_ALIVE if it
+    is neither. If it comes back it is a member again.
+    """
+
+    Ping: grpc.aio.UnaryUnaryMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServicePingRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServicePingResponse,
+    ]
+    """How long this node takes to reach a member, and to hear its answer. UNAVAILABLE with reason MEMBER_UNREACHABLE if it
+    does not answer.
     """
 
     Leave: grpc.aio.UnaryUnaryMultiCallable[
@@ -138,6 +182,34 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
         """All members, and from then on what becomes of them, until the caller hangs up or the node stops (UNAVAILABLE). A
         watcher that reads too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the
         metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
+        """
+
+    @abc.abstractmethod
+    def SetTags(
+        self,
+        request: gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceSetTagsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceSetTagsResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceSetTagsResponse]]:
+        """Replaces the tags of this node, which says so to all others."""
+
+    @abc.abstractmethod
+    def ForgetMember(
+        self,
+        request: gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceForgetMemberRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceForgetMemberResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceForgetMemberResponse]]:
+        """Makes all nodes forget a member that is dead or has left, at once. FAILED_PRECONDITION with reason MEMBER_ALIVE if it
+        is neither. If it comes back it is a member again.
+        """
+
+    @abc.abstractmethod
+    def Ping(
+        self,
+        request: gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServicePingRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServicePingResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServicePingResponse]]:
+        """How long this node takes to reach a member, and to hear its answer. UNAVAILABLE with reason MEMBER_UNREACHABLE if it
+        does not answer.
         """
 
     @abc.abstractmethod
