@@ -21,7 +21,7 @@ from gossip_grpc.errors import LocalError, NotFoundError, Reason
 from gossip_grpc.sim.schedule import parse
 from gossip_grpc.sim.stats import PROBE
 from gossip_grpc.sim.world import World
-from tests.samples import A, B, C, accusation, member
+from tests.samples import A, B, C, D, accusation, member
 
 ALIVE, SUSPECT, DEAD, LEFT = Status.ALIVE, Status.SUSPECT, Status.DEAD, Status.LEFT
 
@@ -391,6 +391,18 @@ def test_the_silent_are_pinged_then_others_are_asked_and_only_then_they_are_accu
     engine.on_probe_reply(asked, C, "c:1", ProbeReply(reached=False), 3.2)
     assert accused(engine)
     assert engine.membership.status("b") is SUSPECT
+
+
+def test_each_question_is_waited_for_whatever_comes_late() -> None:
+    engine = engine_of(B, C, D)
+    ping = next(call for call in until(engine, 3.0) if call.peer.node_id == "b")
+    engine.on_failure(ping, "lost", 3.1)
+    first, second = probes(engine)
+    engine.on_failure(ping, "late", 3.15)
+    engine.on_failure(first, "lost", 3.2)
+    assert not accused(engine)
+    engine.on_failure(second, "lost", 3.3)
+    assert accused(engine)
 
 
 @pytest.mark.parametrize("who", ["itself", "another"])

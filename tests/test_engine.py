@@ -1405,7 +1405,7 @@ def test_a_node_that_kept_its_store_goes_on_where_it_stopped_and_announces_nothi
 
     again = restored(own)
     assert again.store.register("x") is not None
-    assert again.effects() == []
+    assert calls(again) == []
     assert again.put("y", "2", 0.0).sequence == 3
     moved = restored(own._replace(peer_address="elsewhere:1")).membership.own()
     assert moved is not None

@@ -701,10 +701,7 @@ class Engine:
         self._push_rumors(now)
 
     def _withdraw(self, name: str, now: float) -> None:
-        record = self.store.members().get(name)
-        own = self.store.accusations(name).get(self.store.origin.node_id)
-        if record is not None and own is not None and not accusation_of(own).withdrawn:
-            self._accuse(name, record, now, withdrawn=True)
+        self._accuse(name, self.store.members()[name], now, withdrawn=True)
 
     def _look_at_members(self, now: float) -> None:
         """Derive every status anew that may have changed, and do what follows from it."""
