@@ -172,7 +172,9 @@ CASES = {
     ),
     "members: no status": Case(
         "ClusterService/ListMembers",
-        cluster_pb2.ClusterServiceListMembersRequest(statuses=[cluster_pb2.MEMBER_STATUS_DEAD, 0]),
+        cluster_pb2.ClusterServiceListMembersRequest(
+            statuses=[cluster_pb2.MEMBER_STATUS_DEAD, cluster_pb2.MEMBER_STATUS_UNSPECIFIED]
+        ),
         Code.INVALID_ARGUMENT,
         "INVALID_ARGUMENT",
         "statuses[1]",
