@@ -161,9 +161,8 @@ class MemberEvents:
         else:
             now = asyncio.get_running_loop().time()
             member = members.encode(self._engine, event.record, now)
-        status = change.after or change.before
-        if status is not None:
-            member.status = cluster_pb2.MemberStatus.Value(f"MEMBER_STATUS_{status}")
+        status = change.after or change.before  # of a member that is forgotten, its last
+        member.status = cluster_pb2.MemberStatus.Value(f"MEMBER_STATUS_{status}")
         if change.after is not change.before:
             word = "REAPED" if change.after is None else change.after
             member.cause = change.cause
