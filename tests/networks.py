@@ -8,8 +8,8 @@ more link leads from the hub to the tests, so that they reach the clients' ports
                                       └─ ...
 
 Faults are packet filters (nftables) inside of the host that does not hear: they drop what one host sent to another, all
-of it or a random share, and the tables' counters tell how much. They work at once, on connections that exist too, and
-nobody is told: to both ends it looks like a broken network. Address resolution goes on as before.
+of it or a random share. They work at once, on connections that exist too, and nobody is told: to both ends it looks
+like a broken network. Address resolution goes on as before.
 
 What it takes: root (or the capabilities to make namespaces), `ip` with namespaces, bridges and veth pairs, and nftables
 with random numbers in its rules: any common kernel. `missing` tries them out and says what is not there. Delay takes
