@@ -167,6 +167,17 @@ def test_outputs_and_tables_of_the_page_are_filled_in() -> None:
     assert "-->\n<!-- end" not in TEXT
 
 
+# --- docs/failure-detection.md ---
+
+
+def test_every_plot_of_failure_detection_is_small_and_is_made_by_a_command_on_its_page() -> None:
+    text = (ROOT / "docs/failure-detection.md").read_text(encoding="utf-8")
+    made = {word.rpartition("/")[2] for command in PAGE.commands(text) for word in command.split() if ".svg" in word}
+    there = {path.name: path for path in (ROOT / "docs/images/failure-detection").iterdir()}
+    assert made == there.keys() == set(re.findall(r"\(images/failure-detection/(.*?)\)", text))
+    assert all(path.stat().st_size < 100_000 and PAGE.data_of(path) for path in there.values())
+
+
 # --- light for those who do without ---
 
 
