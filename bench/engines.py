@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from bench import data
 from bench.results import Benchmark, Measurement, at_most
 from bench.timing import timed
+from gossip_grpc.core.detector import DetectorSettings
 from gossip_grpc.core.engine import Engine, Settings
-from gossip_grpc.core.messages import Call, PullRequest
+from gossip_grpc.core.messages import Call, PullRequest, PushRequest
 from gossip_grpc.core.records import Kind, Member, Origin, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Delta
@@ -22,6 +23,9 @@ WRITES = 10
 
 LOST = 20
 """Writes of which no rumor arrives, so that a round has to find them."""
+
+SILENT = Settings(detector=DetectorSettings(heartbeat_interval=1e9))
+"""No heartbeats: what is measured is how records spread."""
 
 
 class Engines:
@@ -41,7 +45,7 @@ class Engines:
             store = Store(origin)
             store.merge(records, 0.0)
             rng = random.Random(self.rng.random())
-            self.engines[member.peer_address] = Engine(origin, member, Settings(), rng, 0.0, store)
+            self.engines[member.peer_address] = Engine(origin, member, SILENT, rng, 0.0, store)
         self.names = list(self.engines)
         self.pushes = 0
 
@@ -78,7 +82,9 @@ class Engines:
                 here.begin_delta(call, them, address, header(reply.delta), now)
                 here.merge_chunk(call, reply.delta.records, now)
                 here.end_delta(call, now)
-        elif request.delta is None:
+            return
+        assert isinstance(request, PushRequest)  # noqa: S101 - there are no heartbeats here, nor probes
+        if request.delta is None:
             pushed = there.on_push(us, name, request.records, request.digest_hash, now)
             here.on_push_reply(call, them, address, pushed, now)
         else:

@@ -227,6 +227,7 @@ class Probe(_Pull):
         self._relayed = relayed
 
     def response(self, raw: bytes, now: float) -> None:  # noqa: ARG002 - like all exchanges
+        """The answer has come."""
         self._answer = peer_pb2.ProbeResponse.FromString(raw)
         self.done = True
 

@@ -43,7 +43,7 @@ from pathlib import Path
 import pytest
 
 from gossip_grpc.core.engine import Engine, Settings
-from gossip_grpc.core.messages import Call, PullRequest
+from gossip_grpc.core.messages import Call, PullRequest, PushRequest
 from gossip_grpc.core.records import Record
 from gossip_grpc.core.selection import SelectorKind
 from gossip_grpc.core.store import member_of
@@ -179,7 +179,7 @@ class Interpreter:
                 return "compares" if call.request.digest is None else "fetches"
             if call.round is None:
                 return "rumors"
-            return "compares" if call.request.delta is None else "sends"
+            return "sends" if isinstance(call.request, PushRequest) and call.request.delta is not None else "compares"
 
         counts = Counter(kind(call) for _, call in self.cluster.calls)
         self.cluster.calls.clear()

@@ -187,6 +187,7 @@ class VirtualCluster:
                 engine.end_delta(call, self.now)
 
             return take
+        assert isinstance(request, PushRequest), "there are no heartbeats here, nor probes"
         pushed = self._push(other, here, address, request)
         return lambda: engine.on_push_reply(call, origin, their_address, pushed, self.now)
 
