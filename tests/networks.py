@@ -259,7 +259,8 @@ class Network:
             self._hub,
             "link set lo up",
             # Without a multicast querier, snooping only delays; the tree protocol would hold up new ports.
-            "link add bridge type bridge stp_state 0 mcast_snooping 0",
+            # And with an address of its own it keeps it: else it takes that of a port, and changes it when one goes.
+            "link add bridge address 02:00:5e:00:00:01 type bridge stp_state 0 mcast_snooping 0",
             f"address add {self.hub_address}/{self._net.prefixlen} dev bridge",
             "link set bridge up",
         )
