@@ -3,8 +3,8 @@
 Each `Host` is a network namespace with one address; a bridge in another namespace (the hub) connects them, and one
 more link leads from the hub to the tests, so that they reach the clients' ports whatever is cut between hosts:
 
-    tests 198.18.N.1 ── hub (bridge) ─┬─ host 198.18.N.11
-                                      ├─ host 198.18.N.12
+    tests 198.x.N.1 ─── hub (bridge) ─┬─ host 198.x.N.11
+                                      ├─ host 198.x.N.12
                                       └─ ...
 
 Faults are packet filters (nftables) inside of the host that does not hear: they drop what one host sent to another, all
@@ -48,7 +48,7 @@ PATIENCE = 60.0
 PEER_PORT, CLIENT_PORT = 7946, 7947
 
 _NAME = re.compile(r"gossip-(\d+)-")
-_SUBNETS = ipaddress.ip_network("198.18.0.0/15")  # set aside for tests of networks (RFC 2544)
+_SUBNETS = ipaddress.IPv4Network("198.18.0.0/15")  # set aside for tests of networks (RFC 2544)
 _RESOLVERS = Path("/etc/netns")
 """Where `ip netns exec` finds files that take the place of those in /etc, by namespace."""
 
@@ -129,7 +129,7 @@ class Network:
         self._prefix = f"gossip-{os.getpid()}-"
         self._hub = f"{self._prefix}hub"
         self._link = f"gsp{os.getpid()}"
-        self._net = ipaddress.ip_network("0.0.0.0/0")
+        self._net = ipaddress.IPv4Network("0.0.0.0/0")
         self._made = 0
         self._services: list[subprocess.Popen[bytes]] = []
 
@@ -253,7 +253,9 @@ class Network:
 
     def _build(self) -> None:
         routes = {route["dst"] for route in json.loads(_run("ip", "-json", "-4", "route") or "[]")}
-        self._net = next(net for net in _SUBNETS.subnets(new_prefix=24) if str(net) not in routes)
+        subnets = list(_SUBNETS.subnets(new_prefix=24))
+        first = os.getpid() % len(subnets)  # two that begin at once do not choose the same
+        self._net = next(net for net in [*subnets[first:], *subnets[:first]] if str(net) not in routes)
         _run("ip", "netns", "add", self._hub)
         _batch(
             self._hub,
