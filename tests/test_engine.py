@@ -1410,3 +1410,15 @@ def test_a_node_that_kept_its_store_goes_on_where_it_stopped_and_announces_nothi
     moved = restored(own._replace(peer_address="elsewhere:1")).membership.own()
     assert moved is not None
     assert (moved.peer_address, moved.incarnation) == ("elsewhere:1", own.incarnation + 1)
+
+
+def test_tags_are_replaced_and_said_once() -> None:
+    engine = ready_engine()
+    for _ in range(2):
+        engine.set_tags({"role": "db"}, 1.0)
+        own = engine.membership.own()
+        assert own is not None
+        assert (own.tags, own.incarnation) == ({"role": "db"}, 2)
+    (push,) = pushes(engine)
+    assert isinstance(push.request, PushRequest)
+    assert [record.content.tags for record in push.request.records] == [{"role": "db"}]
