@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -911,6 +912,25 @@ def test_output_that_cannot_be_written_is_one_line(node: FakeNode, args: list[st
             command, check=False, stdout=full, stderr=subprocess.PIPE, env=dict(os.environ), timeout=DEADLINE
         )
     assert (done.returncode, done.stderr) == (4, b"Error: output: no space left on device\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+@pytest.mark.parametrize(
+    "args", ["simulate spread --nodes 9 --runs 2", "simulate spread --nodes 9 --json", "--version"]
+)
+def test_a_closed_output_is_one_line_and_closed_errors_are_none(args: str) -> None:
+    def run(closed: str) -> tuple[int, bytes, bytes]:
+        command = f"exec {shlex.quote(sys.executable)} -m gossip_grpc {args} {closed}"
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], check=False, capture_output=True, env=dict(os.environ), timeout=DEADLINE
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    assert run(">&-") == run("<&- >&-") == (4, b"", b"Error: output: bad file descriptor\n")
+    code, printed, _ = run("2>&-")
+    assert code == 0
+    assert printed == run("")[1] != b""
+    assert run(">&- 2>&-")[0] == 4
 
 
 def test_a_character_that_the_terminal_lacks_is_escaped(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:

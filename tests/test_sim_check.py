@@ -199,6 +199,15 @@ def test_a_crash_of_the_core_is_a_finding() -> None:
     assert outcome.violations == ("crash: ZeroDivisionError: division by zero",)
 
 
+def test_what_is_expected_beyond_the_end_is_not_taken_for_granted() -> None:
+    text = "cluster 3\nat 1s cut n1 | n2 n3\nat 2s n1 put a b\nat 8s agree 30s\nat 12s check\nend 10s\n"
+    assert run(text, 0).violations == (
+        "end: `agree 30s` at 8 s looks at 38 s, and all ends at 10 s",
+        "end: `check` at 12 s looks at 12 s, and all ends at 10 s",
+    )
+    assert not run(text.replace("at 1s cut n1 | n2 n3\n", "").replace("at 12s", "at 9s"), 0).failed
+
+
 # Shrinking
 
 
@@ -224,8 +233,9 @@ def test_a_fault_is_not_left_unmended_by_shrinking() -> None:
         assert shrink(text, 0, {"agreement"}) == "cluster 2\nat 9s agree 20s\nend 30s\n"
 
 
-def test_what_mends_stays_while_its_fault_does() -> None:
+def test_what_mends_stays_while_its_fault_does_and_once_is_enough() -> None:
     text = "cluster 2\nat 1s cut n1 | n2\nat 3s heal\nat 9s agree 20s\nend 30s\n"
+    healed = text.replace("at 1s", "at 500ms heal\nat 1s").replace("at 3s heal", "at 2s heal\nat 3s heal")
 
     def fails_while_cut(text: str, seed: int) -> Outcome:
         return Outcome(seed, text, ("agreement: none",) if "cut" in text else ())
@@ -233,6 +243,7 @@ def test_what_mends_stays_while_its_fault_does() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gossip_grpc.sim.shrink.run", fails_while_cut)
         assert shrink(text, 0, {"agreement"}) == text
+        assert shrink(healed, 0, {"agreement"}) == text
 
 
 # The command
@@ -271,6 +282,7 @@ def test_the_command_tells_people_what_failed() -> None:
     code, output = invoke("--seeds", "5", "--jobs", "1", "--plant", "tie-by-arrival")
     assert code == 1
     assert "1 failed: seed 5\n" in output
+    assert "--scenario FILE --seed 5 --plant tie-by-arrival):\n" in output
     assert "\nat " in output
     assert "# Random schedule 5." in invoke("--seeds", "5", "--plant", "tie-by-arrival", "--no-shrink")[1]
 

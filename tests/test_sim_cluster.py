@@ -297,8 +297,14 @@ def test_a_replay_says_where_a_file_ends_early(small: str, tmp_path: Path) -> No
     path = tmp_path / "a.trace"
     run("cluster", "--scenario", small, "--save-trace", str(path))
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[:-1]))
-    assert "saved:    (the file ends here)" in run("replay", str(path)).stdout
+    for part in ("".join(lines[:-1]), "".join(lines)[:-5]):
+        path.write_text(part)
+        done = run("replay", str(path))
+        assert (done.exit_code, done.stdout) == (2, "")
+        says = f"Error: {path} is cut off: it ends in line {len(lines)}, and the replay goes on"
+        assert done.stderr == f"{says}\n"
+        path.write_text(part.replace('"version":"', '"version":"0.0.', 1))
+        assert f"{says}; it was saved by version 0.0." in run("replay", str(path)).stderr
     path.write_text("".join([*lines, lines[-1]]))
     assert "replayed: (nothing more happens)" in run("replay", str(path)).stdout
 

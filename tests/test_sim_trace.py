@@ -16,6 +16,7 @@ from gossip_grpc.sim.schedule import ScheduleError, parse
 from gossip_grpc.sim.stats import HEARTBEAT, RUMOR
 from gossip_grpc.sim.trace import (
     Comparison,
+    CutOffError,
     Difference,
     Event,
     Header,
@@ -57,8 +58,8 @@ def save(path: Path, text: str = SCENARIO, seed: int = 1) -> Path:
 
 
 def replay(path: Path) -> int:
-    with path.open(encoding="utf-8") as file:
-        header = read_header(file.readline(), path.name)
+    with path.open("rb") as file:
+        header = read_header(file.readline().decode(), path.name)
         comparison = Comparison(file)
         World(header.schedule, header.seed, trace=Trace(comparison)).run()
         comparison.finish()
@@ -106,9 +107,9 @@ def test_a_trace_that_ends_early_or_late_differs(tmp_path: Path) -> None:
     path = save(tmp_path / "a.trace")
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-1]))
-    with pytest.raises(Difference) as early:
+    with pytest.raises(CutOffError) as early:
         replay(path)
-    assert (early.value.line, early.value.saved) == (len(lines), "")
+    assert early.value.line == len(lines)
     path.write_text("".join([*lines, lines[-1]]))
     with pytest.raises(Difference) as late:
         replay(path)
@@ -122,6 +123,9 @@ def test_a_trace_that_ends_early_or_late_differs(tmp_path: Path) -> None:
         ("not JSON", "is no trace"),
         ("[1]", "is no trace"),
         ('{"a": 1}', "is no trace"),
+        ("[" * 200_000, "is no trace"),
+        ("1" * 6_000, "is no trace"),
+        ('{"gossip_grpc_trace":1,"versi', "x.trace is cut off: it ends in its first line"),
         ('{"gossip_grpc_trace": 9}', "x.trace has form 9; this version reads form 1"),
         ('{"gossip_grpc_trace": 1, "seed": 3}', "the header lacks its schedule, its seed or its version"),
     ],
@@ -130,6 +134,42 @@ def test_a_file_that_is_no_trace_is_said_to_be_none(line: str, problem: str) -> 
     with pytest.raises(TraceError) as caught:
         read_header(line, "x.trace")
     assert problem in str(caught.value)
+
+
+def test_a_trace_that_is_cut_anywhere_is_said_to_be_cut_off(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.trace", SCENARIO.replace("some text", "\u00e4\u00f6\u00fc" * 20))
+    content = path.read_bytes()
+    begin = content.index("\u00e4".encode(), content.index(b"\n"))
+    for end in (len(content) // 2, begin + 1, begin + 2, len(content) - 2):
+        path.write_bytes(content[:end])
+        with pytest.raises(CutOffError) as caught:
+            replay(path)
+        assert caught.value.line == content[:end].count(b"\n") + 1
+    path.write_bytes(content[:-1])  # nothing is lacking but the end of the last line
+    replay(path)
+
+
+def test_a_trace_has_its_name_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.trace"
+    path.write_text("older")
+
+    def interrupted() -> None:
+        with saved(path, Header(parse(SCENARIO), 1)) as sink:
+            sink(Event(1.0, "write"))
+            assert path.read_text() == "older"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.trace", "older")]
+    save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.trace"]
+    assert path.read_text().startswith('{"gossip_grpc_trace":1,')
+
+
+def test_a_trace_may_go_to_a_device() -> None:
+    save(Path("/dev/null"))
+    assert not Path("/dev/null").is_file()
 
 
 def test_a_header_with_a_broken_schedule_names_its_line() -> None:
@@ -223,7 +263,7 @@ def test_what_is_no_message_is_told_as_that() -> None:
 
 def test_a_comparison_reads_line_by_line() -> None:
     event = Event(1.0, "write", "n1", what="x")
-    comparison = Comparison(io.StringIO(f"{event.line()}\n"))
+    comparison = Comparison(io.BytesIO(f"{event.line()}\n".encode()))
     comparison(event)
     comparison.finish()
     assert comparison.events == 1

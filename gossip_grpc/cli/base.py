@@ -243,5 +243,5 @@ class RootGroup(LazyGroup):
 def _discard_output() -> None:
     """Lets what is left in the buffer go nowhere: Python flushes at its end, and would complain once more."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    os.dup2(nowhere, (sys.__stdout__ or sys.stdout).fileno())
     os.close(nowhere)

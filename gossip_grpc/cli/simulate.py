@@ -5,6 +5,7 @@ Each command is a module of its own, imported when it is asked for; one whose mo
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,17 @@ _PATIENCE = 0.5
 """Seconds of work that need no bar."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Finite(click.FloatRange):
+    """A number from a range; `nan`, which is neither below nor above anything, and `inf` are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Takes a finite number."""
+        number = click.FLOAT.convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return super().convert(number, param, ctx)
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)

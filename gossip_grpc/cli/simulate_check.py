@@ -164,7 +164,7 @@ def _many(settings: Settings, seeds: range, jobs: int | None, plant: str | None,
         if shortest is None:
             click.echo("Nothing is wrong.")
         else:
-            _tell_failures(failures, shortest)
+            _tell_failures(failures, shortest, plant)
     raise click.exceptions.Exit(FOUND if failures else 0)
 
 
@@ -187,12 +187,13 @@ def _numbers(failures: list[Outcome]) -> str:
     return shown + (f" and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else "")
 
 
-def _tell_failures(failures: list[Outcome], shortest: str) -> None:
+def _tell_failures(failures: list[Outcome], shortest: str, plant: str | None) -> None:
     first = failures[0]
+    again = f"simulate check --scenario FILE --seed {first.seed}" + (f" --plant {plant}" if plant else "")
     click.echo(f"{len(failures)} failed: seed {_numbers(failures)}\n")
     click.echo(f"Seed {first.seed}:")
     _tell_violations(first)
-    click.echo(f"\nA schedule that fails so (save it, then: simulate check --scenario FILE --seed {first.seed}):\n")
+    click.echo(f"\nA schedule that fails so (save it, then: {again}):\n")
     click.echo(shortest, nl=False)
 
 

@@ -13,7 +13,7 @@ import click
 
 from gossip_grpc.cli import show
 from gossip_grpc.cli.base import USAGE, Command, Settings, fail
-from gossip_grpc.cli.simulate import json_option, plot_option, progress, seed_option
+from gossip_grpc.cli.simulate import Finite, json_option, plot_option, progress, seed_option
 
 if TYPE_CHECKING:
     from gossip_grpc.sim.plots import Panel
@@ -77,7 +77,7 @@ def load(name: str) -> Schedule:
 @click.option("--nodes", type=click.IntRange(1, 100_000), help="Nodes of the first cluster, not as the scenario says.")
 @click.option(
     "--duration",
-    type=click.FloatRange(0, min_open=True),
+    type=Finite(0, 1e9, min_open=True),
     metavar="S",
     help="Virtual seconds, not as the scenario says.",
 )

@@ -36,29 +36,42 @@ def replay(file: Path, traced: bool) -> None:
     """
     from gossip_grpc.sim.check import watched  # noqa: PLC0415 - not needed for help
     from gossip_grpc.sim.schedule import ScheduleError  # noqa: PLC0415 - likewise
-    from gossip_grpc.sim.trace import Comparison, Difference, Trace, TraceError, read_header, readable  # noqa: PLC0415
+    from gossip_grpc.sim.trace import (  # noqa: PLC0415 - likewise
+        Comparison,
+        CutOffError,
+        Difference,
+        Trace,
+        TraceError,
+        read_header,
+        readable,
+    )
     from gossip_grpc.sim.world import World  # noqa: PLC0415 - likewise
 
-    with file.open(encoding="utf-8", newline="\n") as lines:
+    with file.open("rb") as lines:
         comparison = Comparison(lines)
         sinks: list[Callable[[Event], object]] = [comparison]
         if traced:
             sinks.insert(0, lambda event: click.echo(readable(event)))
         version = __version__
         try:
-            header = read_header(lines.readline(), str(file))
+            header = read_header(lines.readline().decode(), str(file))
             version = header.version
             with progress(header.schedule.end, "replaying") as tell:
                 world = World(header.schedule, header.seed, trace=Trace(*sinks))
                 watched(world, tell)
             comparison.finish()
+        except CutOffError as end:
+            saved_by = (
+                "" if version == __version__ else f"; it was saved by version {version}, and this is {__version__}"
+            )
+            fail(f"{file} is cut off: it ends in line {end.line}, and the replay goes on{saved_by}", code=USAGE)
         except (TraceError, ScheduleError) as error:
             fail(str(error), code=USAGE)
         except UnicodeDecodeError:
             fail(f"{file} is no trace: it is not a text in UTF-8", code=USAGE)
         except Difference as difference:
             click.echo(f"{file}, line {difference.line}: the replay goes another way")
-            click.echo(f"  saved:    {difference.saved or '(the file ends here)'}")
+            click.echo(f"  saved:    {difference.saved}")
             click.echo(f"  replayed: {difference.replayed or '(nothing more happens)'}")
             if version != __version__:
                 click.echo(f"It was saved by version {version}; this is {__version__}.")

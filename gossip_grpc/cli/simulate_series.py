@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gossip_grpc.cli.simulate import Finite
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -41,7 +43,7 @@ def several_numbers(
     name: str, least: float, most: float, text: str, *, whole: bool = True, metavar: str, default: str, **more: Any
 ) -> Callable[[F], F]:
     """Adds an option with one or several numbers from `least` to `most`."""
-    one = click.IntRange(int(least), int(most)) if whole else click.FloatRange(least, most)
+    one = click.IntRange(int(least), int(most)) if whole else Finite(least, most)
     return click.option(
         name, callback=_several(one), metavar=metavar, default=default, show_default=True, help=text, **more
     )

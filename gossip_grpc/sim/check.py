@@ -15,7 +15,7 @@ from gossip_grpc.sim import faults
 from gossip_grpc.sim.checkers import check, check_end
 from gossip_grpc.sim.generate import generate
 from gossip_grpc.sim.monitor import Monitor
-from gossip_grpc.sim.schedule import Schedule, parse
+from gossip_grpc.sim.schedule import Schedule, format_action, parse
 from gossip_grpc.sim.world import World
 
 _BATCH = 25
@@ -88,7 +88,16 @@ def run(text: str, seed: int) -> Outcome:
 def judge(world: World, monitor: Monitor) -> list[str]:
     """What is wrong with a world at its end, by all checkers; if all agree, by those too that this calls for."""
     at_the_end = check_end if world.agreed() else check
-    return [*monitor.look(), *at_the_end(world)]
+    return [*monitor.look(), *at_the_end(world), *_unseen(world)]
+
+
+def _unseen(world: World) -> Iterator[str]:
+    """What a schedule expects beyond its end: nobody has seen whether it comes about."""
+    end = world.schedule.end
+    for action in world.schedule.actions:
+        due = action.time + (action.args[0] if action.verb == "agree" else 0.0)
+        if action.verb in ("agree", "check") and due > end and not (action.time <= end and world.agreed()):
+            yield f"end: `{format_action(action)}` at {action.time:g} s looks at {due:g} s, and all ends at {end:g} s"
 
 
 def watched(world: World, tell: Callable[[float], object]) -> None:

@@ -74,9 +74,8 @@ class _Shrinker:
             start = 0
             while start < len(lines):
                 part = lines[start : start + size]
-                others = [*lines[:start], *lines[start + size :]]
-                needed = [line for line in part if _needed(line, others)]
-                rest = [*lines[:start], *needed, *lines[start + size :]]
+                before, after = lines[:start], lines[start + size :]
+                rest = [*before, *(line for line in part if _needed(line, before, after)), *after]
                 if len(rest) < len(lines) and self._fails(rest):
                     lines = rest
                 else:
@@ -105,8 +104,8 @@ _MENDED_BY = {
 """Lines that mend, and what they mend. Left out alone, a fault would last, and that would be all that fails."""
 
 
-def _needed(line: str, lines: list[str]) -> bool:
-    """Whether a line must not be left out while the others are there."""
+def _needed(line: str, before: list[str], after: list[str]) -> bool:
+    """Whether a line must not be left out while others before and after it are there."""
     if not line.startswith("at "):
         return line.startswith(("cluster ", "end "))
     verb = _what(line)
@@ -114,7 +113,8 @@ def _needed(line: str, lines: list[str]) -> bool:
         return True
     for mending, fault in _MENDED_BY.items():
         if found := re.match(mending, verb):
-            return any(re.match(fault.format(*found.groups()), _what(other)) for other in lines)
+            lasts = any(re.match(fault.format(*found.groups()), _what(other)) for other in before)
+            return lasts and all(_what(other) != verb for other in after)
     return False
 
 

@@ -7,11 +7,12 @@ is an event. So a trace replays itself: the world runs again and each of its eve
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple
 
 from google.protobuf.message import DecodeError
 from xxhash import xxh3_64_hexdigest
@@ -26,6 +27,9 @@ from gossip_grpc.sim.stats import HEARTBEAT, PROBE
 
 FORMAT = 1
 """Version of the form of saved traces."""
+
+_BEGINNING = '{"gossip_grpc_trace":'
+"""What the first line of a saved trace begins with."""
 
 _NAMED = 6
 """Records of a message that are named; the rest is counted."""
@@ -223,8 +227,10 @@ def read_header(line: str, name: str) -> Header:
     """
     try:
         values = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or a number or a nest that is too large to be one
         values = None
+        if line.startswith(_BEGINNING):
+            raise TraceError(f"{name} is cut off: it ends in its first line") from None
     if not isinstance(values, dict) or "gossip_grpc_trace" not in values:
         raise TraceError(f"{name} is no trace: its first line is not the header that `--save-trace` writes")
     if values["gossip_grpc_trace"] != FORMAT:
@@ -237,14 +243,36 @@ def read_header(line: str, name: str) -> Header:
 
 @contextmanager
 def saved(path: Path, header: Header) -> Iterator[Callable[[Event], None]]:
-    """Write a trace while it happens; yields the sink."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(f"{header.line()}\n")
+    """Write a trace while it happens; yields the sink. The file has its name once it is whole."""
+    path = path.resolve()
+    whole = not path.exists() or path.is_file()  # what is a pipe or a device is written as it is
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part") if whole else path
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(f"{header.line()}\n")
 
-        def sink(event: Event) -> None:
-            file.write(f"{event.line()}\n")
+            def sink(event: Event) -> None:
+                file.write(f"{event.line()}\n")
 
-        yield sink
+            yield sink
+        if whole:
+            partial.replace(path)
+    except BaseException:
+        if whole:
+            partial.unlink(missing_ok=True)
+        raise
+
+
+class CutOffError(TraceError):
+    """A trace ends before its time; all that is there is as it should be.
+
+    Attributes:
+        line: number of the line that it ends in.
+    """
+
+    def __init__(self, line: int) -> None:
+        super().__init__(f"cut off in line {line}")
+        self.line = line
 
 
 class Difference(Exception):  # noqa: N818 - no error, but what a replay looks for
@@ -252,7 +280,7 @@ class Difference(Exception):  # noqa: N818 - no error, but what a replay looks f
 
     Attributes:
         line: number of the line in the file.
-        saved: that line; empty if the file ends before.
+        saved: that line.
         replayed: what happened now; empty if nothing more did.
     """
 
@@ -266,7 +294,7 @@ class Difference(Exception):  # noqa: N818 - no error, but what a replay looks f
 class Comparison:
     """A sink that compares each event with the next line of a file."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self.events = 0
         self._file = file
 
@@ -275,11 +303,14 @@ class Comparison:
 
         Raises:
             Difference: it is not the one saved.
+            CutOffError: the file ends within the one saved, or before it.
         """
         self.events += 1
-        line, now = self._next(), event.line()
-        if line != now:
-            raise Difference(self.events + 1, line, now)
+        line, now = self._file.readline(), event.line()
+        if line.removesuffix(b"\n") != now.encode():
+            if now.encode().startswith(line):
+                raise CutOffError(self.events + 1)
+            raise Difference(self.events + 1, _text(line), now)
 
     def finish(self) -> None:
         """Nothing more happens.
@@ -287,12 +318,13 @@ class Comparison:
         Raises:
             Difference: the file goes on.
         """
-        line = self._next()
+        line = self._file.readline()
         if line:
-            raise Difference(self.events + 2, line, "")
+            raise Difference(self.events + 2, _text(line), "")
 
-    def _next(self) -> str:
-        return self._file.readline().removesuffix("\n")
+
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace").removesuffix("\n")
 
 
 def described(raw: bytes, kind: int, *, push: bool, request: bool) -> str:
