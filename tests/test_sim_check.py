@@ -337,5 +337,30 @@ def test_a_wrong_scenario_is_explained_with_its_line(tmp_path: Path) -> None:
     assert code == 2
     assert "line 2" in output
     assert str(file.name) in output
-    file.write_bytes(b"\xff\xfe")
-    assert invoke("--scenario", str(file))[0] == 2
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"cluster 2\nat 1s n1 fly\n", b"# No cluster.\n", None])
+def test_what_is_no_scenario_is_told_as_by_simulate_cluster(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.txt"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    code, output = invoke("--scenario", str(file))
+    assert code == 2
+    assert "wrong.txt" in output
+    other = CliRunner().invoke(root, ["simulate", "cluster", "--scenario", str(file)])
+    assert (other.exit_code, other.output) == (code, output)
+
+
+def test_a_scenario_that_is_shipped_is_checked_by_its_name() -> None:
+    assert invoke("--scenario", "quiet") == (0, "Nothing is wrong.\n")
+    code, output = invoke("--scenario", "nowhere")
+    assert code == 2
+    assert "there is no file nowhere, and no scenario of that name; there are clock-jumps" in output
+
+
+def test_a_scenario_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "marked.txt"
+    file.write_bytes("\ufeffcluster 2\nend 1s\n".encode())
+    assert invoke("--scenario", str(file)) == (0, "Nothing is wrong.\n")

@@ -169,6 +169,25 @@ def test_an_error_names_line_and_word_and_what_is_allowed(line: str, problem: st
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "quoted"),
+    [
+        ("x" * 100_000, f"`{'x' * 59}…`"),
+        ("at 1s crash " + "n" * 61, f"`{'n' * 59}…`"),
+        ("at " + "x" * 60, f"`{'x' * 60}`"),
+        ("cluster " + "9" * 5000, f"`{'9' * 59}…`"),
+        ("at 1s n1 put " + "k" * 100, f"`at 1s n1 put {'k' * 46}…`"),
+        ("at 1s \x1b[2J\x07\u202e", r"`\x1b[2J\x07\u202e`"),
+        ('at 1s "a\\nb"', r"`a\nb`"),
+    ],
+)
+def test_an_error_quotes_what_people_can_read(line: str, quoted: str) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        parse(f"cluster 3\n{line}\n")
+    assert quoted in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
 def test_a_scenario_needs_a_cluster_and_one_network_and_one_end() -> None:
     with pytest.raises(ScheduleError, match="there is no line `cluster COUNT`"):
         parse("end 5s")

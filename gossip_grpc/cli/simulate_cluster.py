@@ -44,23 +44,27 @@ def shipped() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def load(name: str) -> Schedule:
-    """Read a scenario: a file, or one that comes with the package."""
-    from gossip_grpc.sim.schedule import ScheduleError, parse  # noqa: PLC0415 - not needed for help
-
-    path = Path(name)
+def read(name: str) -> str:
+    """The text of a scenario: of a file, or of one that comes with the package."""
     known = shipped()
     if name in known:
-        text = known[name]
-    elif path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            fail(f"{name} is not a text in UTF-8", code=USAGE)
-    else:
-        fail(f"there is no file {name}, and no scenario of that name; there are {', '.join(known)}", code=USAGE)
+        return known[name]
     try:
-        return parse(text, f"scenario {path.name}")
+        return Path(name).read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
+    except FileNotFoundError:
+        fail(f"there is no file {name}, and no scenario of that name; there are {', '.join(known)}", code=USAGE)
+    except UnicodeDecodeError:
+        fail(f"{name} is not a text in UTF-8", code=USAGE)
+    except OSError as error:
+        fail(f"{name}: {(error.strerror or str(error)).lower()}", code=USAGE)
+
+
+def load(name: str) -> Schedule:
+    """A scenario by its name, or that of its file."""
+    from gossip_grpc.sim.schedule import ScheduleError, parse  # noqa: PLC0415 - not needed for help
+
+    try:
+        return parse(read(name), f"scenario {Path(name).name}")
     except ScheduleError as error:
         fail(str(error), code=USAGE)
 
