@@ -170,6 +170,8 @@ def test_a_plot_that_cannot_be_is_refused_before_any_work(file: str, says: str) 
         ("spread --selector round-robin --nodes 100000", "at most 23,170 nodes"),
         ("spread --nodes 100000000", "complete can have 2 to 10,000,000 nodes"),
         ("spread --topology grid --nodes 13", "16 make a square one"),
+        ("spread --zones 5", "--zones is for the topology zones: --topology zones"),
+        ("spread --zones 4 --topology ring,grid", "--zones is for the topology zones: --topology zones"),
         ("spread --loss 1", "0<=x<=0.99"),
         ("spread --topology star", "'star' is not one of 'complete'"),
         ("spread --nodes 10,x", "'x' is not a valid integer"),

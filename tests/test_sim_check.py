@@ -321,6 +321,9 @@ def test_planted_faults_are_listed() -> None:
     [
         (("--seeds", "x"), "'x' is neither a seed, such as 7, nor seeds from A to B, such as 0..999."),
         (("--seeds", "9..3"), "the first must not be above the last"),
+        (("--seeds", "5", "--seed", "7"), "--seed goes with --scenario; --seeds says which schedules are made"),
+        (("--seed", "0"), "--seed goes with --scenario"),
+        (("--scenario", "quiet", "--seeds", "0..999"), "--seeds makes schedules, and --scenario is one"),
         (("--plant", "nothing"), "there is no planted fault 'nothing'; `--plant list` names them"),
     ],
 )

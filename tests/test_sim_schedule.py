@@ -159,6 +159,7 @@ def test_windows_line_ends_are_line_ends() -> None:
         ("every 1s from 1s to 5s heal", "only a client's action repeats"),
         ("every 1s until 5s any put a b", "`until`: `from` is wanted here"),
         ("every 0ms from 1s to 5s any put a b", "at least 1ms is wanted"),
+        ("every 1s from 5s to 2s any put a b", "column 21: `2s`: this is before 5s, when it begins"),
         ("end 99999999h", "this is too long"),
     ],
 )
@@ -237,6 +238,12 @@ client = st.one_of(
     action("set-add", one, st.lists(words, min_size=2, max_size=4).map(tuple)),
     action("fill", one, st.tuples(words, st.integers(1, 10**6))),
 )
+repeats = st.builds(
+    lambda every, span, what: Repeat(every, max(span), what._replace(time=min(span))),
+    intervals,
+    st.tuples(seconds, seconds),
+    client,
+)
 others = st.one_of(
     action("crash", one, st.tuples(st.booleans())),
     action("restart", one, st.just(())),
@@ -279,7 +286,7 @@ schedules = st.builds(
     Schedule,
     specs.map(lambda spec: (spec, ClusterSpec(2, "B"))),
     links,
-    st.lists(st.builds(Repeat, intervals, seconds, client), max_size=3).map(tuple),
+    st.lists(repeats, max_size=3).map(tuple),
     st.lists(st.one_of(client, others), max_size=6).map(tuple),
     seconds,
     st.text("abc: ,", max_size=9).map(str.strip),

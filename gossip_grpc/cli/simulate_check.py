@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gossip_grpc.cli import show
-from gossip_grpc.cli.base import USAGE, Command, Settings, fail
+from gossip_grpc.cli.base import USAGE, Command, Settings, fail, typed
 from gossip_grpc.cli.simulate import json_option, progress, seed_option
 from gossip_grpc.cli.simulate_cluster import read
 
@@ -91,6 +91,10 @@ def check(
         return
     if plant is not None and plant not in faults.FAULTS:
         fail(f"there is no planted fault {plant!r}; `--plant list` names them", code=USAGE)
+    if scenario is not None and typed("seeds"):
+        fail("--seeds makes schedules, and --scenario is one; give one of the two", code=USAGE)
+    if scenario is None and typed("seed"):
+        fail("--seed goes with --scenario; --seeds says which schedules are made", code=USAGE)
     if scenario is not None:
         _one(settings, scenario, seed, plant)
     else:

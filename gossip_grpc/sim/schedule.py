@@ -443,7 +443,10 @@ class _Parser:
         self._expect("from")
         start = self._read(self._take("a time"), _duration)
         self._expect("to")
-        until = self._read(self._take("a time"), _duration)
+        last = self._take("a time")
+        until = self._read(last, _duration)
+        if until < start:
+            self._fail(last, f"this is before {_format_duration(start)}, when it begins")
         word = self._peek()
         action = self._action(start)
         if action.verb not in CLIENT_VERBS:
