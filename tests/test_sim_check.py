@@ -310,6 +310,12 @@ def test_an_interruption_while_shrinking_names_the_seed(monkeypatch: pytest.Monk
     assert answer == (130, "Interrupted while shrinking the schedule of seed 5\n")
 
 
+def test_help_does_not_promise_the_same_times() -> None:
+    help_text = " ".join(invoke("--help")[1].split())
+    assert "the same seed, the same findings." in help_text
+    assert "the same output" not in help_text
+
+
 def test_planted_faults_are_listed() -> None:
     code, output = invoke("--plant", "list")
     assert code == 0

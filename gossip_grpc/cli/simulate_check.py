@@ -13,7 +13,7 @@ import click
 
 from gossip_grpc.cli import show
 from gossip_grpc.cli.base import USAGE, Command, Settings, fail, typed
-from gossip_grpc.cli.simulate import json_option, progress, seed_option
+from gossip_grpc.cli.simulate import json_option, progress
 from gossip_grpc.cli.simulate_cluster import read
 
 if TYPE_CHECKING:
@@ -58,7 +58,14 @@ class _Seeds(click.ParamType):  # type: ignore[type-arg]  # not generic before c
 )
 @click.option("--no-shrink", is_flag=True, help="Show the first schedule that fails as it is.")
 @click.option("--plant", metavar="NAME", help="Run with a planted fault, to see it found. `--plant list` names them.")
-@seed_option
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="S",
+    default=0,
+    show_default=True,
+    help="Decides, with --scenario, everything that is random: the same seed, the same findings.",
+)
 @json_option
 @click.pass_obj
 def check(

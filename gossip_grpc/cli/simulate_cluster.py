@@ -13,7 +13,7 @@ import click
 
 from gossip_grpc.cli import show
 from gossip_grpc.cli.base import USAGE, Command, Settings, fail
-from gossip_grpc.cli.simulate import Finite, json_option, plot_option, progress, seed_option
+from gossip_grpc.cli.simulate import Finite, in_directory, json_option, plot_option, progress, seed_option
 
 if TYPE_CHECKING:
     from gossip_grpc.sim.plots import Panel
@@ -90,6 +90,7 @@ def load(name: str) -> Schedule:
 @click.option(
     "--save-trace",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=in_directory,
     metavar="FILE",
     help="Write every event to FILE, for `simulate replay`.",
 )
@@ -141,7 +142,9 @@ def cluster(
     if plot is not None:
         from gossip_grpc.sim import plots  # noqa: PLC0415 - only for whoever wants a picture
 
-        plots.draw(plot, f"{schedule.title.partition(':')[0] or scenario}, seed {seed}", list(panels(world)))
+        plots.draw(
+            plot, f"{schedule.title.partition(':')[0] or scenario}, seed {seed}", list(panels(world))
+        )
     if world.failures:
         raise click.exceptions.Exit(UNMET)
 

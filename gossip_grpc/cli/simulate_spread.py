@@ -90,7 +90,7 @@ class _Case:
 
 @click.command(cls=Command)
 @several_choices("--strategy", Strategy, "Which way news goes in an exchange.", default="push-pull")
-@several_numbers("--nodes", 2, 10**12, f"How many nodes, up to {MAX_NODES:,}.", metavar="N", default="1000")
+@several_numbers("--nodes", 2, MAX_NODES, f"How many nodes, up to {MAX_NODES:,}.", metavar="N", default="1000")
 @several_numbers("--loss", 0, 0.99, "The share of news that is lost on its way.", whole=False, metavar="P", default="0")
 @several_numbers(
     "--fanout", 1, 100, "With how many partners a node makes an exchange in a round.", metavar="F", default="1"
