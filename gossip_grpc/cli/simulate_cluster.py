@@ -143,7 +143,7 @@ def cluster(
         from gossip_grpc.sim import plots  # noqa: PLC0415 - only for whoever wants a picture
 
         plots.draw(
-            plot, f"{schedule.title.partition(':')[0] or scenario}, seed {seed}", list(panels(world))
+            plot, f"{schedule.title.partition(':')[0].rstrip('.') or scenario}, seed {seed}", list(panels(world))
         )
     if world.failures:
         raise click.exceptions.Exit(UNMET)
