@@ -6,10 +6,14 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Generator
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
+from threading import Event
+from time import monotonic
 
 import pytest
 from click.testing import CliRunner
@@ -90,6 +94,36 @@ def test_a_planted_fault_is_gone_afterwards() -> None:
         with faults.planted(plant):
             pass
     assert not run_seed(3).failed
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_processes_end_with_the_one_that_started_them_even_if_it_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import os, signal\n"
+        "from multiprocessing import active_children\n"
+        "from gossip_grpc.sim.check import run_seeds\n"
+        "if __name__ == '__main__':\n"
+        "    batches = run_seeds(range(10**6), jobs=2)\n"
+        "    next(batches)\n"
+        "    print(*(child.pid for child in active_children()), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    script = tmp_path / "killed.py"
+    script.write_text(program)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)
+    workers = [int(pid) for pid in ended.stdout.split()]
+    assert len(workers) == 2, ended.stderr
+    deadline = monotonic() + 60
+    while any(is_alive(pid) for pid in workers):
+        assert monotonic() < deadline, "they work on"
+        Event().wait(0.05)
 
 
 # Schedules
