@@ -6,10 +6,14 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Generator
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
+from threading import Event
+from time import monotonic
 
 import pytest
 from click.testing import CliRunner
@@ -90,6 +94,36 @@ def test_a_planted_fault_is_gone_afterwards() -> None:
         with faults.planted(plant):
             pass
     assert not run_seed(3).failed
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_processes_end_with_the_one_that_started_them_even_if_it_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import os, signal\n"
+        "from multiprocessing import active_children\n"
+        "from gossip_grpc.sim.check import run_seeds\n"
+        "if __name__ == '__main__':\n"
+        "    batches = run_seeds(range(10**6), jobs=2)\n"
+        "    next(batches)\n"
+        "    print(*(child.pid for child in active_children()), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    script = tmp_path / "killed.py"
+    script.write_text(program)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)
+    workers = [int(pid) for pid in ended.stdout.split()]
+    assert len(workers) == 2, ended.stderr
+    deadline = monotonic() + 60
+    while any(is_alive(pid) for pid in workers):
+        assert monotonic() < deadline, "they work on"
+        Event().wait(0.05)
 
 
 # Schedules
@@ -310,6 +344,12 @@ def test_an_interruption_while_shrinking_names_the_seed(monkeypatch: pytest.Monk
     assert answer == (130, "Interrupted while shrinking the schedule of seed 5\n")
 
 
+def test_help_does_not_promise_the_same_times() -> None:
+    help_text = " ".join(invoke("--help")[1].split())
+    assert "the same seed, the same findings." in help_text
+    assert "the same output" not in help_text
+
+
 def test_planted_faults_are_listed() -> None:
     code, output = invoke("--plant", "list")
     assert code == 0
@@ -321,6 +361,9 @@ def test_planted_faults_are_listed() -> None:
     [
         (("--seeds", "x"), "'x' is neither a seed, such as 7, nor seeds from A to B, such as 0..999."),
         (("--seeds", "9..3"), "the first must not be above the last"),
+        (("--seeds", "5", "--seed", "7"), "--seed goes with --scenario; --seeds says which schedules are made"),
+        (("--seed", "0"), "--seed goes with --scenario"),
+        (("--scenario", "quiet", "--seeds", "0..999"), "--seeds makes schedules, and --scenario is one"),
         (("--plant", "nothing"), "there is no planted fault 'nothing'; `--plant list` names them"),
     ],
 )
@@ -337,5 +380,30 @@ def test_a_wrong_scenario_is_explained_with_its_line(tmp_path: Path) -> None:
     assert code == 2
     assert "line 2" in output
     assert str(file.name) in output
-    file.write_bytes(b"\xff\xfe")
-    assert invoke("--scenario", str(file))[0] == 2
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"cluster 2\nat 1s n1 fly\n", b"# No cluster.\n", None])
+def test_what_is_no_scenario_is_told_as_by_simulate_cluster(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.txt"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    code, output = invoke("--scenario", str(file))
+    assert code == 2
+    assert "wrong.txt" in output
+    other = CliRunner().invoke(root, ["simulate", "cluster", "--scenario", str(file)])
+    assert (other.exit_code, other.output) == (code, output)
+
+
+def test_a_scenario_that_is_shipped_is_checked_by_its_name() -> None:
+    assert invoke("--scenario", "quiet") == (0, "Nothing is wrong.\n")
+    code, output = invoke("--scenario", "nowhere")
+    assert code == 2
+    assert "there is no file nowhere, and no scenario of that name; there are clock-jumps" in output
+
+
+def test_a_scenario_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "marked.txt"
+    file.write_bytes("\ufeffcluster 2\nend 1s\n".encode())
+    assert invoke("--scenario", str(file)) == (0, "Nothing is wrong.\n")

@@ -236,6 +236,14 @@ def test_a_plot_is_drawn(small: str, tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes().startswith(start)
 
 
+@pytest.mark.parametrize("title", ["All is lost.", "All is lost: nobody knows why.", "All is lost"])
+def test_a_plot_has_the_title_of_the_scenario_without_its_full_stop(title: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.svg"
+    scenario = written(tmp_path, f"# {title}\ncluster 2\nend 1s\n")
+    assert run("cluster", "--scenario", scenario, "--plot", str(path)).exit_code == 0
+    assert ">All is lost, seed 0<" in path.read_text()
+
+
 def test_a_plot_of_nothing_is_empty(tmp_path: Path) -> None:
     path = written(tmp_path, "cluster 2\nend 2s\n")
     assert run("cluster", "--scenario", path, "--plot", str(tmp_path / "a.png")).exit_code == 0

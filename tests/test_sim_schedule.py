@@ -159,6 +159,7 @@ def test_windows_line_ends_are_line_ends() -> None:
         ("every 1s from 1s to 5s heal", "only a client's action repeats"),
         ("every 1s until 5s any put a b", "`until`: `from` is wanted here"),
         ("every 0ms from 1s to 5s any put a b", "at least 1ms is wanted"),
+        ("every 1s from 5s to 2s any put a b", "column 21: `2s`: this is before 5s, when it begins"),
         ("end 99999999h", "this is too long"),
     ],
 )
@@ -167,6 +168,25 @@ def test_an_error_names_line_and_word_and_what_is_allowed(line: str, problem: st
         parse(f"cluster 5\n{line}\n", "scenario x.txt")
     assert str(caught.value).startswith("scenario x.txt, line 2")
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "quoted"),
+    [
+        ("x" * 100_000, f"`{'x' * 59}…`"),
+        ("at 1s crash " + "n" * 61, f"`{'n' * 59}…`"),
+        ("at " + "x" * 60, f"`{'x' * 60}`"),
+        ("cluster " + "9" * 5000, f"`{'9' * 59}…`"),
+        ("at 1s n1 put " + "k" * 100, f"`at 1s n1 put {'k' * 46}…`"),
+        ("at 1s \x1b[2J\x07\u202e", r"`\x1b[2J\x07\u202e`"),
+        ('at 1s "a\\nb"', r"`a\nb`"),
+    ],
+)
+def test_an_error_quotes_what_people_can_read(line: str, quoted: str) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        parse(f"cluster 3\n{line}\n")
+    assert quoted in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 def test_a_scenario_needs_a_cluster_and_one_network_and_one_end() -> None:
@@ -218,6 +238,12 @@ client = st.one_of(
     action("set-add", one, st.lists(words, min_size=2, max_size=4).map(tuple)),
     action("fill", one, st.tuples(words, st.integers(1, 10**6))),
 )
+repeats = st.builds(
+    lambda every, span, what: Repeat(every, max(span), what._replace(time=min(span))),
+    intervals,
+    st.tuples(seconds, seconds),
+    client,
+)
 others = st.one_of(
     action("crash", one, st.tuples(st.booleans())),
     action("restart", one, st.just(())),
@@ -263,7 +289,7 @@ schedules = st.builds(
     Schedule,
     specs.map(lambda spec: (spec, ClusterSpec(2, "B"))),
     links,
-    st.lists(st.builds(Repeat, intervals, seconds, client), max_size=3).map(tuple),
+    st.lists(repeats, max_size=3).map(tuple),
     st.lists(st.one_of(client, others), max_size=6).map(tuple),
     seconds,
     st.text("abc: ,", max_size=9).map(str.strip),

@@ -161,6 +161,33 @@ def test_a_plot_and_an_output_of_the_page_are_what_their_command_makes(name: str
     assert block[2] in ("", printed)
 
 
+def test_what_a_cluster_ten_times_as_large_takes_is_what_the_table_shows() -> None:
+    rows = {
+        cells[0]: cells[2:5]
+        for cells in (line.strip("| ").split(" | ") for line in TEXT.splitlines())
+        if cells[1:2] == ["0%"]
+    }
+    small, large = ([float(cell.split()[0]) for cell in rows[nodes]] for nodes in ("1,000", "1,000,000"))
+    push, pull, both = (f"{(after - before) / 3:.1f}" for before, after in zip(small, large, strict=True))
+    says = f"push takes {push} rounds more for each factor of ten, pull {pull} and push-pull {both}."
+    assert says in " ".join(TEXT.split())
+
+
+@pytest.mark.parametrize("name", ["rounds", "1", "2", "3"])
+def test_a_table_of_the_page_names_a_command_that_makes_a_line_of_it(name: str) -> None:
+    before, _, after = TEXT.partition(f"<!-- table: {name} -->\n")
+    command = re.findall(r"`(gossip-grpc simulate [^`]*)`", before)[-1]
+    assert len(before) - before.rindex(command) < 500
+    if name == "rounds":
+        return  # which takes seconds
+    done = subprocess.run(
+        [sys.executable, "-m", *command.replace("-", "_", 1).split()], capture_output=True, text=True, check=True
+    )
+    residue = float(done.stdout.split("RESIDUE")[1].split("\n")[1].split()[0])
+    line = after.splitlines()[2].split(" | ")
+    assert float(line[1].split()[0]) == pytest.approx(residue, rel=0.005)
+
+
 def test_outputs_and_tables_of_the_page_are_filled_in() -> None:
     assert "```console\n$ gossip-grpc simulate rumor" in TEXT
     assert "\n...\n" not in TEXT

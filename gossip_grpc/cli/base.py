@@ -59,6 +59,11 @@ def fail(*messages: str, code: int = FAILED) -> NoReturn:
     raise click.exceptions.Exit(code)
 
 
+def typed(name: str) -> bool:
+    """Whether a parameter of the command that runs was given, rather than left at its default."""
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
 @dataclass(slots=True)
 class Settings:
     """What the shared options said; None leaves it to the client."""

@@ -54,7 +54,8 @@ class Finite(click.FloatRange):
 def simulate() -> None:
     """Watch gossip spread, without a cluster.
 
-    One seed decides everything: the same command with the same --seed prints the same.
+    One seed decides everything: the same command with the same --seed prints the same. Only `check` also tells how long
+    it took.
 
     Examples:
       gossip-grpc simulate rumor --mode push -k 2
@@ -94,14 +95,20 @@ def seed_option(function: F) -> F:
     )(function)
 
 
+def in_directory(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:  # noqa: ARG001 - click's signature
+    """Refuses a file to write whose directory does not exist, before any work."""
+    if value is not None and not value.parent.is_dir():
+        raise click.BadParameter(f"There is no directory {str(value.parent)!r}.")
+    return value
+
+
 def plot_option(function: F) -> F:
     """Adds `--plot`, the parameter `plot`: the path of a png or svg file, or None."""
 
-    def check(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:  # noqa: ARG001 - click's signature
+    def check(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
         if value is not None and value.suffix.lower() not in SUFFIXES:
             raise click.BadParameter(f"{str(value)!r} ends in neither .png nor .svg, which says what it is to be.")
-        if value is not None and not value.parent.is_dir():
-            raise click.BadParameter(f"There is no directory {str(value.parent)!r}.")
+        in_directory(ctx, parameter, value)
         if value is not None:
             needs(*EXTRA)
         return value

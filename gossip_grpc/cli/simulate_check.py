@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from gossip_grpc.cli import show
-from gossip_grpc.cli.base import USAGE, Command, Settings, fail
-from gossip_grpc.cli.simulate import json_option, progress, seed_option
+from gossip_grpc.cli.base import USAGE, Command, Settings, fail, typed
+from gossip_grpc.cli.simulate import json_option, progress
+from gossip_grpc.cli.simulate_cluster import read
 
 if TYPE_CHECKING:
     from gossip_grpc.sim.check import Outcome
@@ -52,20 +53,26 @@ class _Seeds(click.ParamType):  # type: ignore[type-arg]  # not generic before c
 @click.option("--jobs", type=click.IntRange(1, 1024), help="How many processes.  [default: one a core]")
 @click.option(
     "--scenario",
-    type=click.Path(exists=True, dir_okay=False, readable=True, path_type=Path),
-    metavar="FILE",
-    help="Run this one schedule instead, with --seed.",
+    metavar="FILE|NAME",
+    help="Run this one schedule instead, with --seed: a file, or the name of one that is shipped.",
 )
 @click.option("--no-shrink", is_flag=True, help="Show the first schedule that fails as it is.")
 @click.option("--plant", metavar="NAME", help="Run with a planted fault, to see it found. `--plant list` names them.")
-@seed_option
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    metavar="S",
+    default=0,
+    show_default=True,
+    help="Decides, with --scenario, everything that is random: the same seed, the same findings.",
+)
 @json_option
 @click.pass_obj
 def check(
     settings: Settings,
     seeds: range,
     jobs: int | None,
-    scenario: Path | None,
+    scenario: str | None,
     no_shrink: bool,
     plant: str | None,
     seed: int,
@@ -91,23 +98,26 @@ def check(
         return
     if plant is not None and plant not in faults.FAULTS:
         fail(f"there is no planted fault {plant!r}; `--plant list` names them", code=USAGE)
+    if scenario is not None and typed("seeds"):
+        fail("--seeds makes schedules, and --scenario is one; give one of the two", code=USAGE)
+    if scenario is None and typed("seed"):
+        fail("--seed goes with --scenario; --seeds says which schedules are made", code=USAGE)
     if scenario is not None:
         _one(settings, scenario, seed, plant)
     else:
         _many(settings, seeds, jobs, plant, shrinking=not no_shrink)
 
 
-def _one(settings: Settings, scenario: Path, seed: int, plant: str | None) -> None:
+def _one(settings: Settings, scenario: str, seed: int, plant: str | None) -> None:
     from gossip_grpc.sim.check import run, with_plant  # noqa: PLC0415
     from gossip_grpc.sim.schedule import ScheduleError  # noqa: PLC0415
 
+    text = read(scenario)
     try:
         with with_plant(plant):
-            outcome = run(scenario.read_text(), seed)
+            outcome = run(text, seed)
     except ScheduleError as error:
-        fail(str(error).replace("scenario,", f"{scenario},", 1), code=USAGE)
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{scenario}: {error}", code=USAGE)
+        fail(str(error).replace("scenario", f"scenario {Path(scenario).name}", 1), code=USAGE)
     if settings.json:
         show.as_json({"seed": seed, "violations": list(outcome.violations)})
     elif outcome.failed:

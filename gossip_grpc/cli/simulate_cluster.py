@@ -13,7 +13,7 @@ import click
 
 from gossip_grpc.cli import show
 from gossip_grpc.cli.base import USAGE, Command, Settings, fail
-from gossip_grpc.cli.simulate import Finite, json_option, plot_option, progress, seed_option
+from gossip_grpc.cli.simulate import Finite, in_directory, json_option, plot_option, progress, seed_option
 
 if TYPE_CHECKING:
     from gossip_grpc.sim.plots import Panel
@@ -44,23 +44,27 @@ def shipped() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def load(name: str) -> Schedule:
-    """Read a scenario: a file, or one that comes with the package."""
-    from gossip_grpc.sim.schedule import ScheduleError, parse  # noqa: PLC0415 - not needed for help
-
-    path = Path(name)
+def read(name: str) -> str:
+    """The text of a scenario: of a file, or of one that comes with the package."""
     known = shipped()
     if name in known:
-        text = known[name]
-    elif path.is_file():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            fail(f"{name} is not a text in UTF-8", code=USAGE)
-    else:
-        fail(f"there is no file {name}, and no scenario of that name; there are {', '.join(known)}", code=USAGE)
+        return known[name]
     try:
-        return parse(text, f"scenario {path.name}")
+        return Path(name).read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
+    except FileNotFoundError:
+        fail(f"there is no file {name}, and no scenario of that name; there are {', '.join(known)}", code=USAGE)
+    except UnicodeDecodeError:
+        fail(f"{name} is not a text in UTF-8", code=USAGE)
+    except OSError as error:
+        fail(f"{name}: {(error.strerror or str(error)).lower()}", code=USAGE)
+
+
+def load(name: str) -> Schedule:
+    """A scenario by its name, or that of its file."""
+    from gossip_grpc.sim.schedule import ScheduleError, parse  # noqa: PLC0415 - not needed for help
+
+    try:
+        return parse(read(name), f"scenario {Path(name).name}")
     except ScheduleError as error:
         fail(str(error), code=USAGE)
 
@@ -86,6 +90,7 @@ def load(name: str) -> Schedule:
 @click.option(
     "--save-trace",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=in_directory,
     metavar="FILE",
     help="Write every event to FILE, for `simulate replay`.",
 )
@@ -137,7 +142,9 @@ def cluster(
     if plot is not None:
         from gossip_grpc.sim import plots  # noqa: PLC0415 - only for whoever wants a picture
 
-        plots.draw(plot, f"{schedule.title.partition(':')[0] or scenario}, seed {seed}", list(panels(world)))
+        plots.draw(
+            plot, f"{schedule.title.partition(':')[0].rstrip('.') or scenario}, seed {seed}", list(panels(world))
+        )
     if world.failures:
         raise click.exceptions.Exit(UNMET)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gossip_grpc.cli import show
-from gossip_grpc.cli.base import USAGE, Command, Settings, fail
+from gossip_grpc.cli.base import USAGE, Command, Settings, fail, typed
 from gossip_grpc.cli.simulate import json_option, needs, plot_option, progress, seed_option
 from gossip_grpc.cli.simulate_series import (
     after,
@@ -90,7 +90,7 @@ class _Case:
 
 @click.command(cls=Command)
 @several_choices("--strategy", Strategy, "Which way news goes in an exchange.", default="push-pull")
-@several_numbers("--nodes", 2, 10**12, f"How many nodes, up to {MAX_NODES:,}.", metavar="N", default="1000")
+@several_numbers("--nodes", 2, MAX_NODES, f"How many nodes, up to {MAX_NODES:,}.", metavar="N", default="1000")
 @several_numbers("--loss", 0, 0.99, "The share of news that is lost on its way.", whole=False, metavar="P", default="0")
 @several_numbers(
     "--fanout", 1, 100, "With how many partners a node makes an exchange in a round.", metavar="F", default="1"
@@ -140,6 +140,8 @@ def spread(
       gossip-grpc simulate spread --topology zones --selector random,zone-aware
       gossip-grpc simulate spread --nodes 100,1000,10000 --plot rounds.svg
     """
+    if typed("zones") and "zones" not in topology:
+        fail("--zones is for the topology zones: --topology zones", code=USAGE)
     needs("numpy")
     series = list(product(strategy, loss, fanout, topology, selector, nodes))
     cases = _simulate(series, zones, interval, runs, seed)

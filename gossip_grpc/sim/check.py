@@ -8,7 +8,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
+from threading import Thread
 from time import process_time
 
 from gossip_grpc.sim import faults
@@ -178,7 +179,7 @@ def run_seeds(seeds: range, jobs: int | None = None, plant: str | None = None) -
         yield from (run_batch(batch, plant) for batch in batches)
         return
     others = set(active_children())
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             yield from _completed(pool, batches, jobs, plant)
         except BaseException:
@@ -199,6 +200,19 @@ def _completed(pool: ProcessPoolExecutor, batches: Iterable[range], jobs: int, p
             return
         done, pending = wait(pending, return_when=FIRST_COMPLETED)
         yield from (future.result() for future in done)
+
+
+def _end_with_parent() -> None:
+    """In a process of the pool: end when the one that started it has ended, however that was, and not wait for ever."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def wait_for_it() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait_for_it, name="end with parent", daemon=True).start()
 
 
 @contextmanager

@@ -35,6 +35,9 @@ CLIENT_VERBS = ("put", "delete", "add", "reset", "set-add", "set-remove", "fill"
 
 MAX_NODES = 100_000
 
+_LONGEST = 60
+"""Letters of a wrong word that a message shows."""
+
 
 class ScheduleError(ValueError):
     """A scenario is wrong. The message names the line, the word and what is allowed."""
@@ -307,6 +310,12 @@ def _quote(word: str) -> str:
     return word if _PLAIN.match(word) else json.dumps(word, ensure_ascii=False)
 
 
+def _shown(text: str) -> str:
+    """A word, or a line, of a scenario in a message: on one line, and not longer than people read."""
+    short = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in short)
+
+
 class _Option(NamedTuple):
     read: Callable[[str], Any]
     write: Callable[[Any], str]
@@ -429,7 +438,7 @@ class _Parser:
                 self._fail(word, "a cluster's name is of letters; or else the number of nodes is wanted")
             word = self._take("how many nodes there are")
         if any(spec.name == name for spec in self._clusters):
-            self._fail(word, f"there is a cluster {name} already; give this one a name: cluster B {word.text}")
+            self._fail(word, f"there is a cluster {name} already; give this one a name: cluster B {_shown(word.text)}")
         nodes = self._read(word, _number(1, MAX_NODES))
         options = self._options(_CLUSTER_OPTIONS)
         self._clusters.append(ClusterSpec(nodes, name, **options))
@@ -453,7 +462,10 @@ class _Parser:
         self._expect("from")
         start = self._read(self._take("a time"), _duration)
         self._expect("to")
-        until = self._read(self._take("a time"), _duration)
+        last = self._take("a time")
+        until = self._read(last, _duration)
+        if until < start:
+            self._fail(last, f"this is before {_format_duration(start)}, when it begins")
         word = self._peek()
         action = self._action(start)
         if action.verb not in CLIENT_VERBS:
@@ -581,7 +593,7 @@ class _Parser:
         word = self._peek()
         if word is None:
             raise ScheduleError(
-                f"{self._name}, line {self._number}: `{self._line.strip()}` ends where {what} is wanted"
+                f"{self._name}, line {self._number}: `{_shown(self._line.strip())}` ends where {what} is wanted"
             )
         self._next += 1
         return word
@@ -599,7 +611,7 @@ class _Parser:
 
     def _fail(self, word: _Word, problem: str) -> NoReturn:
         place = f"{self._name}, line {self._number}, column {word.column}"
-        raise ScheduleError(f"{place}: `{word.text}`: {problem}") from None
+        raise ScheduleError(f"{place}: `{_shown(word.text)}`: {problem}") from None
 
     def _split(self, line: str) -> list[_Word]:
         words = []
