@@ -35,6 +35,7 @@ from gossip_grpc.demo.checks import Expected, Sighting
 from gossip_grpc.demo.nodes import NodeProcessError, NodeProcesses
 from gossip_grpc.demo.services import Service, Services
 from gossip_grpc.demo.story import Api, Story
+from gossip_grpc.errors import UnavailableError
 from gossip_grpc.node import Node
 
 DEADLINE = 60.0
@@ -490,6 +491,27 @@ async def test_what_comes_back_with_a_node_fails_the_story(monkeypatch: pytest.M
         await tale.run()
     assert [line.partition(": ")[0] for line in tale.board.problems()] == ["rejoin"] * 3
     assert all("was deleted and is readable again" in line for line in tale.board.problems())
+
+
+async def test_a_node_that_resets_its_connections_a_moment_before_it_ends_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = NodesHere()
+
+    def dies(node: Node) -> object:
+        async def put(key: str, value: object) -> Dot:
+            asyncio.get_running_loop().call_later(0.05, cluster.dead.update, {"n2": -9})
+            raise UnavailableError("Connection reset by peer")
+
+        return lying(node, kv_put=put)
+
+    cluster.lies = {"n2": dies}
+    async with told(monkeypatch, cluster) as tale:
+        await tale.run()
+    assert tale.board.problems()[:2] == [
+        "register: Connection reset by peer",
+        "register: n2 ended by itself, with exit code -9",
+    ]
 
 
 async def test_a_node_that_ends_by_itself_ends_the_story(monkeypatch: pytest.MonkeyPatch) -> None:

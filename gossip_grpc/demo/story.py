@@ -40,6 +40,9 @@ _IN_FLIGHT = 4
 _LOOK = 0.02
 """Seconds between two looks at the nodes while they come to agree: the precision of the times shown."""
 
+_END = 2.0
+"""Seconds that a process which no longer answers gets to be seen as ended."""
+
 _WATCH = 0.15
 """Seconds between two looks for the table."""
 
@@ -155,7 +158,7 @@ class Story:
             step.problems.append(str(error))
             broken = True
         except GossipError as error:
-            step.problems += [str(error), *self._ended()]
+            step.problems += [str(error), *await self._ended_soon()]
             broken = True
         step.seconds = loop.time() - start
         step.progress = Progress.FAILED if step.problems else Progress.DONE
@@ -396,6 +399,14 @@ class Story:
         for node in ended:
             self.board.rows[node].life, self.board.rows[node].status = Life.ENDED, None
         return [f"{node} ended by itself, with exit code {code}" for node, code in ended.items()]
+
+    async def _ended_soon(self) -> list[str]:
+        """As `_ended`, after a call that failed: a process that dies cuts its connections before it is seen to end."""
+        for _ in range(int(_END / _LOOK)):
+            if ended := self._ended():
+                return ended
+            await asyncio.sleep(_LOOK)
+        return []
 
     def _tally_messages(self, row: Row) -> None:
         if row.status is not None:
