@@ -34,6 +34,9 @@ SCHEDULES = sorted((Path(__file__).parent / "schedules").glob("*.txt"))
 BETWEEN = 500
 """Seeds within which each planted fault must be found."""
 
+AROUND = 50
+"""Other seeds under which such a schedule is run: any change of the code may deal out other times for one seed."""
+
 RARE = {
     "graves-forgotten": "deletion-superseded-before-it-spread",
     "repair-overtaken": "repair-overtaken-by-a-purge",
@@ -67,15 +70,16 @@ def test_random_schedules_keep_every_promise(simulated: range) -> None:
 
 @pytest.mark.parametrize("path", SCHEDULES, ids=lambda path: path.stem)
 def test_what_failed_once_fails_no_more(path: Path) -> None:
-    outcome = run(path.read_text(), seed_of(path))
-    assert not outcome.failed, tell(outcome)
+    for seed in {seed_of(path), *range(AROUND)}:
+        outcome = run(path.read_text(), seed)
+        assert not outcome.failed, tell(outcome)
 
 
 @pytest.mark.parametrize("plant", RARE)
 def test_rare_faults_are_found_by_their_schedules(plant: str) -> None:
     path = next(path for path in SCHEDULES if path.stem == RARE[plant])
     with faults.planted(plant):
-        assert run(path.read_text(), seed_of(path)).failed
+        assert any(run(path.read_text(), seed).failed for seed in (seed_of(path), *range(BETWEEN)))
 
 
 @pytest.mark.parametrize("plant", [name for name in faults.FAULTS if name not in RARE])
