@@ -28,7 +28,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from itertools import starmap
 from typing import NamedTuple
 
 from gossip_grpc.core.monitors import Monitors
@@ -469,22 +468,24 @@ class Membership:
 
     def _make_view(self) -> _View:
         members = self._store.members()
-        own, dead = self.node_id, Status.DEAD
-        zones = {
-            name: member_of(record).zone
-            for name, record in members.items()
-            if name != own and not member_of(record).left and self.status(name) is not dead
-        }
+        addresses: dict[str, str] = {}
+        peers: list[Candidate] = []
+        for name, record in members.items():
+            member = member_of(record)
+            if name != self.node_id and not member.left and self.status(name) is not Status.DEAD:
+                peers.append(Candidate(name, member.zone))
+                addresses[name] = member.peer_address
         for name, contact in self._contacts.items():
-            record = members.get(name)
-            if record is None or record.origin.generation < contact.origin.generation:
-                zones.setdefault(name, "")
+            known = members.get(name)
+            if known is None or known.origin.generation < contact.origin.generation:
+                if name not in addresses:
+                    peers.append(Candidate(name, ""))
+                addresses[name] = contact.address
         seeds: dict[str, list[str]] = {seed: [] for seed in self._seeds}
-        for name in zones if seeds else ():
-            address = self.address(name)
+        for name, address in addresses.items() if seeds else ():
             if address in seeds:
                 seeds[address].append(name)
-        return _View(self.node_id, tuple(starmap(Candidate, sorted(zones.items()))), seeds)
+        return _View(self.node_id, tuple(sorted(peers)), seeds)
 
     def _changed(self) -> None:
         """Who the peers are, or where, is to be looked up anew."""
