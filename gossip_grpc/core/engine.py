@@ -158,9 +158,14 @@ class Engine:
 
     def deadline(self) -> float:
         """When `tick` is due next."""
-        due = min(self._next_round, self._next_beat, self.detector.deadline(), self.membership.deadline())
         rumor = self._rumors.deadline()
-        return due if rumor is None else min(due, rumor)
+        return min(
+            self._next_round,
+            self._next_beat,
+            self.detector.deadline(),
+            self.membership.deadline(),
+            self._next_round if rumor is None else rumor,
+        )
 
     def effects(self) -> list[Effect]:
         """Take what is to be done."""
@@ -862,17 +867,20 @@ class Engine:
     # Peers
 
     def _heard(self, sender: Origin, address: str) -> None:
-        self._check_identity(sender, address)
+        if sender.node_id == self.store.origin.node_id:
+            self._check_identity(sender, address)
         self.membership.heard(sender, address)
 
     def _answer(self, call: Call, sender: Origin, address: str, now: float) -> None:
-        own = self.store.origin
-        self._check_identity(sender, address)
-        if sender.node_id != own.node_id:
+        name = sender.node_id
+        if name == self.store.origin.node_id:
+            self._check_identity(sender, address)
+        else:
             self._heard_at = now
-        if call.peer.node_id not in (None, sender.node_id):
-            self.membership.failed(call.peer)  # another node lives at that address now
-        self.membership.heard(sender, address, called=call.peer.address)
+        peer = call.peer
+        if peer.node_id != name and peer.node_id is not None:
+            self.membership.failed(peer)  # another node lives at that address now
+        self.membership.heard(sender, address, called=peer.address)
 
     def _check_identity(self, origin: Origin, address: str) -> None:
         own = self.store.origin

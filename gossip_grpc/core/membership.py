@@ -137,7 +137,8 @@ class Membership:
     def __init__(self, store: Store, address: str, suspicion_timeout: float = 3.0) -> None:
         self.monitors = Monitors()
         self._store = store
-        store.members_changed |= store.members().keys()  # what is on disk already is new here
+        self._records = store.members()
+        store.members_changed |= self._records.keys()  # what is on disk already is new here
         self._suspicion_timeout = suspicion_timeout
         self._standings: dict[str, Standing] = {}
         self._accused: set[str] = set()
@@ -163,8 +164,9 @@ class Membership:
     def heard(self, origin: Origin, address: str, called: str | None = None) -> None:
         """Note that a node spoke to us, or answered a call to the address `called`."""
         name = origin.node_id
-        if name == self._store.origin.node_id:
-            if called is not None and origin == self._store.origin:
+        own = self._store.origin
+        if name == own.node_id:
+            if called is not None and origin == own:
                 self._own_seeds.add(called)
             return
         contact = self._contacts.get(name)
@@ -173,7 +175,7 @@ class Membership:
         if name in self._unreachable:
             self._unreachable.remove(name)
             self._flipped()
-        record = self._store.members().get(name)
+        record = self._records.get(name)
         if record is not None and record.origin.generation >= origin.generation:
             if contact is not None:
                 del self._contacts[name]  # its record says it all
@@ -190,7 +192,7 @@ class Membership:
             return
         contact = self._contacts.get(name)
         if contact is None:
-            record = self._store.members().get(name)
+            record = self._records.get(name)
             contact = self._contacts[name] = Contact(record.origin if record else Origin(name, 0), peer.address)
             if record is None:
                 self._changed()
@@ -205,7 +207,7 @@ class Membership:
 
     def address(self, node_id: str) -> str | None:
         """Where a node is reached: by its member record, or by what it said when it spoke to us in a newer life."""
-        record = self._store.members().get(node_id)
+        record = self._records.get(node_id)
         contact = self._contacts.get(node_id)
         if contact and (record is None or record.origin.generation < contact.origin.generation):
             return contact.address
@@ -271,12 +273,13 @@ class Membership:
 
     def accusations(self, node_id: str) -> dict[str, Record]:
         """The accusations of a member's present incarnation that are not withdrawn, by accuser."""
-        record = self._store.members().get(node_id)
-        if record is None:
+        record = self._records.get(node_id)
+        accusations = self._store.accusations(node_id)
+        if record is None or not accusations:
             return {}
         life = (record.origin.generation, member_of(record).incarnation)
         found = {}
-        for accuser, accusation in self._store.accusations(node_id).items():
+        for accuser, accusation in accusations.items():
             said = accusation_of(accusation)
             if not said.withdrawn and not said.forget and (said.generation, said.incarnation) == life:
                 found[accuser] = accusation
@@ -309,14 +312,14 @@ class Membership:
         """Members whose present incarnation an operator wants forgotten."""
         found = []
         for name in sorted(self._store.members_changed):
-            record = self._store.members().get(name)
+            record = self._records.get(name)
             if record is not None and name != self.node_id and self._unwanted(name):
                 found.append(name)
         return found
 
     def _unwanted(self, node_id: str) -> list[int]:
         """The incarnations, of those that a member's present life may have, up to which it is to be forgotten."""
-        record = self._store.members()[node_id]
+        record = self._records[node_id]
         return [
             one.incarnation
             for one in map(accusation_of, self._store.accusations(node_id).values())
@@ -370,7 +373,7 @@ class Membership:
     def refresh(self, now: float) -> list[Change]:
         """Derive anew what may have changed: the members that changed, and all that are accused."""
         changed, self._store.members_changed = self._store.members_changed, set()
-        members = self._store.members()
+        members = self._records
         changes: list[Change] = []
         for name in sorted(changed):
             record = members.get(name)
@@ -440,7 +443,7 @@ class Membership:
     def newer(self, origin: Origin) -> int:
         """The generation of the newest life of a node that is known, if it is newer than this one; else 0."""
         known = []
-        if (record := self._store.members().get(origin.node_id)) is not None:
+        if (record := self._records.get(origin.node_id)) is not None:
             known.append(record.origin.generation)
         if (contact := self._contacts.get(origin.node_id)) is not None:
             known.append(contact.origin.generation)
@@ -449,14 +452,14 @@ class Membership:
 
     def incarnation(self) -> int:
         """The number of this node's next member record."""
-        record = self._store.members().get(self.node_id)
+        record = self._records.get(self.node_id)
         if record is None or record.origin != self._store.origin:
             return 1
         return member_of(record).incarnation + 1
 
     def own(self) -> Member | None:
         """This node's member record in this life."""
-        record = self._store.members().get(self.node_id)
+        record = self._records.get(self.node_id)
         return member_of(record) if record and record.origin == self._store.origin else None
 
     def _look(self) -> _View:
@@ -467,7 +470,7 @@ class Membership:
         return self._view
 
     def _make_view(self) -> _View:
-        members = self._store.members()
+        members = self._records
         addresses: dict[str, str] = {}
         peers: list[Candidate] = []
         for name, record in members.items():

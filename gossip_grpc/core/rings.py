@@ -1,12 +1,13 @@
 """Rings: the members in an order that every node computes alike, each ring by another hash.
 
-Ring 0 carries the rumors (see rumor.py). Failure detection will take its monitors from further ones.
+Ring 0 carries the rumors (see rumor.py); failure detection takes its monitors from further ones (see monitors.py).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from xxhash import xxh3_64_intdigest
 
@@ -14,6 +15,12 @@ from xxhash import xxh3_64_intdigest
 def position(node_id: str, ring: int = 0) -> int:
     """Where a node stands on a ring: a 64-bit hash of its name, seeded by the ring."""
     return xxh3_64_intdigest(node_id.encode(), ring)
+
+
+@lru_cache(maxsize=2**14)
+def place(node_id: str, ring: int) -> tuple[int, str]:
+    """What a ring is sorted by: a node's position, and its name, as two may stand at one position."""
+    return position(node_id, ring), node_id
 
 
 class Ring:
@@ -27,7 +34,7 @@ class Ring:
 
     def __init__(self, node_id: str, others: Iterable[str], ring: int = 0) -> None:
         self._ring = ring
-        self._start = (position(node_id, ring), node_id)
+        self._start = place(node_id, ring)
         self.names = tuple(sorted(others, key=self._rank))
 
     def behind(self, name: str) -> Sequence[str]:
@@ -35,5 +42,5 @@ class Ring:
         return self.names[bisect_right(self.names, self._rank(name), key=self._rank) :]
 
     def _rank(self, name: str) -> tuple[bool, int, str]:
-        place = (position(name, self._ring), name)
-        return (place < self._start, *place)
+        there = place(name, self._ring)
+        return (there < self._start, *there)
