@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from gossip_grpc.core.engine import Engine
-from gossip_grpc.core.membership import Status
+from gossip_grpc.core.membership import QUORUM, Status
 from gossip_grpc.core.records import Accusation, Record
 from gossip_grpc.core.store import accusation_of, member_of
 from gossip_grpc.errors import LocalError, NotFoundError, Reason
@@ -127,7 +127,7 @@ def explain(engine: Engine, name: str, now: float) -> cluster_pb2.ClusterService
             for monitor in monitors
         ],
         accusations=accusations,
-        accusers_needed=membership.quorum(name),
+        accusers_needed=QUORUM,
         verdict=_verdict(engine, name, monitors, len(accusations)),
     )
 
@@ -170,11 +170,12 @@ def _verdict(engine: Engine, name: str, monitors: list[str], accusers: int) -> s
         )
     if not monitors:
         return "nobody monitors it, for there is no other member that nobody accuses"
-    quorum = engine.membership.quorum(name)
+    seconds = f"{settings.suspicion_timeout:g} s"
     if len(monitors) == 1:
-        lasts = f"{monitors[0]}, its only monitor, must accuse it for {settings.suspicion_timeout:g} s"
-        return f"{lasts}, or {quorum} members at once; {_does(accusers)}"
-    return f"{quorum} members must accuse it, for it has {len(monitors)} monitors; {_does(accusers)}"
+        lasts = f"{monitors[0]}, its only monitor, must accuse it for {seconds}"
+        return f"{lasts}, or {QUORUM} members at once; {_does(accusers)}"
+    clear = f"{QUORUM} members that nobody accuses must accuse it, or any {QUORUM} for {seconds}"
+    return f"{clear}; {_does(accusers)}"
 
 
 def _does(accusers: int) -> str:

@@ -107,7 +107,7 @@ class _Push(Exchange):
             raise ProtocolError("the peer answered a push with nothing")
         (origin, address), reply = self._answer
         if reply.fresh != self._fresh:
-            reply = PushReply(self._fresh, reply.agreed, reply.digest)
+            reply = PushReply(self._fresh, reply.agreed, reply.digest, reply.forgotten)
         self._peering.engine.on_push_reply(self.call, origin, address, reply, now)
 
 
@@ -217,9 +217,7 @@ class Probe(_Pull):
 
     def __init__(self, peering: Peering, call: Call, request: ProbeRequest, *, relayed: bool = False) -> None:
         body = peer_pb2.ProbeRequest(
-            target_node_id=request.target.node_id,
-            target_generation=request.target.generation,
-            target_address=request.address,
+            target_node_id=request.target.node_id, target_generation=request.target.generation, relay=request.relay
         )
         super().__init__(peering, call, body)
         self.reached = False
@@ -295,13 +293,13 @@ class Peering:
         """One answer of a push."""
         answer = peer_pb2.PushResponse.FromString(raw)
         sender = Sender(*wire.decode_sender(answer.sender, self.cluster))
-        return sender, PushReply(answer.fresh, answer.agreed, _digest(answer))
+        return sender, PushReply(answer.fresh, answer.agreed, _digest(answer), answer.forgotten)
 
     def read_comparison(self, raw: bytes) -> tuple[Sender, PullReply]:
         """The answer of a comparison."""
         answer = peer_pb2.PullResponse.FromString(raw)
         sender = Sender(*wire.decode_sender(answer.sender, self.cluster))
-        return sender, PullReply(agreed=answer.agreed, digest=_digest(answer))
+        return sender, PullReply(agreed=answer.agreed, digest=_digest(answer), forgotten=answer.forgotten)
 
     # Being called
 
@@ -317,8 +315,13 @@ class Peering:
 
     def push_response(self, reply: PushReply) -> peer_pb2.PushResponse:
         """The answer of a push."""
-        digest = _encode_digest(reply.digest)
-        return peer_pb2.PushResponse(sender=self.sender, fresh=reply.fresh, agreed=reply.agreed, digest=digest)
+        return peer_pb2.PushResponse(
+            sender=self.sender,
+            fresh=reply.fresh,
+            agreed=reply.agreed,
+            digest=_encode_digest(reply.digest),
+            forgotten=reply.forgotten,
+        )
 
     def take_push(self, sender: Sender, pushed: Pushed, now: float) -> PushReply:
         """Hand a decoded push to the engine."""
@@ -363,11 +366,11 @@ class Peering:
             ProtocolError: it is refused.
         """
         origin, address = wire.decode_sender(request.sender, self.cluster)
-        target, target_address = wire.decode_target(request)
-        found = self.engine.on_probe(origin, address, ProbeRequest(target, target_address))
+        target = wire.decode_target(request)
+        found = self.engine.on_probe(origin, address, ProbeRequest(target, request.relay))
         if isinstance(found, ProbeReply):
             return self.probed(reached=found.reached)
-        return Probe(self, found, ProbeRequest(target, target_address), relayed=True)
+        return Probe(self, found, ProbeRequest(target), relayed=True)
 
     def probed(self, *, reached: bool) -> peer_pb2.ProbeResponse:
         """The answer of a probe."""
@@ -400,7 +403,9 @@ class Peering:
     def _pull_responses(self, reply: PullReply) -> Generator[peer_pb2.PullResponse, None, None]:
         if reply.delta is None:
             digest = _encode_digest(reply.digest)
-            yield peer_pb2.PullResponse(sender=self.sender, agreed=reply.agreed, digest=digest)
+            yield peer_pb2.PullResponse(
+                sender=self.sender, agreed=reply.agreed, digest=digest, forgotten=reply.forgotten
+            )
             return
         self._serving += 1
         try:

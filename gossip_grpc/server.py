@@ -343,7 +343,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         scheduler = node.scheduler
         record = members.find(node.engine, name)
         address = member_of(record).peer_address
-        probe = ProbeRequest(record.origin, address)
+        probe = ProbeRequest(record.origin)
         call = Call(Peer(address, name), probe, timeout=PING_TIMEOUT)
         begun = scheduler.now()
         if not await scheduler.probe(Probe(scheduler.peering, call, probe, relayed=True)):

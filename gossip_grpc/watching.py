@@ -144,10 +144,11 @@ class MemberEvents:
 
     def _too_slow(self, last: int, slack: int) -> bool:
         behind = self._number - last
+        if behind > len(self._log):
+            return True  # what it lacks is not kept any more, however quick it is
         if behind <= slack:
             return False
-        waiting = asyncio.get_running_loop().time() - self._log[-min(behind, len(self._log))].at
-        return behind > len(self._log) or waiting > PATIENCE
+        return asyncio.get_running_loop().time() - self._log[-behind].at > PATIENCE
 
     def _after(self, number: int) -> list[Event]:
         """The next events after a number, some at a time: the log moves on while they are sent."""

@@ -78,15 +78,12 @@ def decode_sender(sender: peer_pb2.Sender, cluster: str) -> tuple[Origin, str]:
     return origin, address
 
 
-def decode_target(request: peer_pb2.ProbeRequest) -> tuple[Origin, str]:
-    """Whom a probe is about, and where it is reached."""
+def decode_target(request: peer_pb2.ProbeRequest) -> Origin:
+    """Whom a probe is about."""
     name = request.target_node_id
     if not is_name(name):
         raise _malformed("target_node_id", "1 to 128 characters of A-Za-z0-9._-", name[:60])
-    address = request.target_address
-    if len(address) > 300 or ":" not in address:
-        raise _malformed("target_address", "HOST:PORT", address[:60])
-    return Origin(name, request.target_generation), address
+    return Origin(name, request.target_generation)
 
 
 def check_cluster(sender: peer_pb2.Sender, cluster: str) -> None:
@@ -332,6 +329,7 @@ class _Encoder:
             tags=dict(member.tags),
             version=member.version,
             left=member.left,
+            left_at_seconds=member.left_at,
         )
 
 
@@ -484,6 +482,8 @@ def _decode_members(messages: Sequence[Any], origins: list[Origin], path: str) -
             raise _malformed(f"{here}.incarnation", "from 1", "0")
         if ":" not in message.peer_address:
             raise _malformed(f"{here}.peer_address", "HOST:PORT", message.peer_address[:60])
+        if not 0.0 <= message.left_at_seconds <= MAX_UNIX_SECONDS:
+            raise _malformed(f"{here}.left_at_seconds", "Unix time in seconds, or 0", str(message.left_at_seconds))
         if (size := message.ByteSize()) > MAX_MEMBER_BYTES:
             raise _malformed(here, f"at most {MAX_MEMBER_BYTES} bytes", f"{size} bytes")
         member = Member(
@@ -494,6 +494,7 @@ def _decode_members(messages: Sequence[Any], origins: list[Origin], path: str) -
             dict(message.tags),
             message.version,
             message.left,
+            message.left_at_seconds,
         )
         origin = origins[message.origin]
         records.append(Record(Kind.MEMBER, origin.node_id, origin, message.sequence, message.clock, member))

@@ -62,6 +62,7 @@ few_members = st.builds(
     st.dictionaries(st.sampled_from("xy"), st.sampled_from("12")),
     st.sampled_from(["", "0.1.0"]),
     st.booleans(),
+    st.sampled_from([0.0, 1.5]),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,7 +14,16 @@ from gossip_grpc.core.detector import DetectorSettings, Phase
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.limits import Limits
 from gossip_grpc.core.membership import Status
-from gossip_grpc.core.messages import Call, HeartbeatReply, HeartbeatRequest, Notice, ProbeReply, ProbeRequest, StepDown
+from gossip_grpc.core.messages import (
+    Call,
+    HeartbeatReply,
+    HeartbeatRequest,
+    Notice,
+    ProbeReply,
+    ProbeRequest,
+    PullRequest,
+    StepDown,
+)
 from gossip_grpc.core.records import Kind, Member, Origin
 from gossip_grpc.core.store import Store, accusation_of
 from gossip_grpc.core.sync import Digest
@@ -82,6 +92,13 @@ def run(text: str, until: float, seed: int = 1) -> Watched:
     world = Watched(text, seed)
     world.run_until(until)
     return world
+
+
+def reap_after(world: Watched, seconds: float) -> None:
+    """Let those that are up forget the dead after so long."""
+    for host in world.live():
+        engine = world.of(host.name)
+        engine.settings = replace(engine.settings, detector=replace(engine.settings.detector, reap_after=seconds))
 
 
 # Crashes
@@ -240,6 +257,29 @@ def test_both_halves_of_a_split_take_the_other_for_dead_and_agree_again_when_it_
     assert world.agreed()
 
 
+def test_a_split_that_lasts_until_both_sides_have_forgotten_each_other_heals_too() -> None:
+    world = Watched("cluster 6\nat 5s cut n1 n2 n3 | n4 n5 n6\nat 60s heal")
+    reap_after(world, 20.0)
+    world.run_until(59.9)
+    assert {world.of("n1").membership.standing(name) for name in ("n4", "n5", "n6")} == {None}
+    world.run_until(70.0)
+    assert world.all_alive()
+    incarnations = [world.of(host.name).membership.incarnation() for host in world.live()]
+    world.run_until(90.0)
+    assert [world.of(host.name).membership.incarnation() for host in world.live()] == incarnations
+    assert max(incarnations) <= 5, "once is enough"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_that_were_cut_off_together_come_back_without_killing_anybody(seed: int) -> None:
+    world = run("cluster 8\nat 5s cut n1 n2 | n3 n4 n5 n6 n7 n8\nat 40s heal", 39.9, seed)
+    healthy = {f"n{number}" for number in range(3, 9)}
+    before = len(world.seen)
+    world.run_until(50.0)
+    assert not [one for one in world.seen[before:] if one.after is DEAD and {one.at, one.member} <= healthy]
+    assert world.all_alive()
+
+
 def test_two_mutually_dead_nodes_recover_without_a_storm() -> None:
     """Trap 11."""
     world = run("cluster 2\nat 5s cut n1 | n2\nat 60s heal", 59.9)
@@ -292,9 +332,7 @@ def test_two_thousand_members_fit_in_messages_of_less_than_four_mebibytes() -> N
 def test_a_dead_member_is_reaped_and_not_learned_again_from_a_slow_node() -> None:
     """Trap 9."""
     world = Watched("cluster 6\nat 5s crash n3\nat 15s pause n6\nat 60s resume n6")
-    for host in world.live():
-        engine = world.of(host.name)
-        engine.settings = replace(engine.settings, detector=replace(engine.settings.detector, reap_after=30.0))
+    reap_after(world, 30.0)
     world.run_until(59.9)
     assert world.views("n3") == {None}
     assert world.of("n6").membership.status("n3") is DEAD, "it slept"
@@ -361,7 +399,7 @@ def until(engine: Engine, end: float) -> list[Call]:
 
 
 def beat(engine: Engine, origin: Origin, now: float, *, incarnation: int = 1) -> HeartbeatReply:
-    request = HeartbeatRequest(incarnation, 1, engine.digest_hash())
+    request = HeartbeatRequest(incarnation, 1 + int(now * 1000), engine.digest_hash())
     return engine.on_heartbeat(origin, f"{origin.node_id}:1", request, now)
 
 
@@ -383,10 +421,10 @@ def test_the_silent_are_pinged_then_others_are_asked_and_only_then_they_are_accu
     pings = until(engine, 3.0)
     assert {call.peer.node_id for call in pings} == {"b", "c"}
     ping = next(call for call in pings if call.peer.node_id == "b")
-    assert ping.request == ProbeRequest(B, "b:1")
+    assert ping.request == ProbeRequest(B)
     engine.on_failure(ping, "lost", 3.1)
     (asked,) = probes(engine)
-    assert (asked.peer.node_id, asked.request) == ("c", ProbeRequest(B, "b:1"))
+    assert (asked.peer.node_id, asked.request) == ("c", ProbeRequest(B, relay=True))
     assert not accused(engine)
     engine.on_probe_reply(asked, C, "c:1", ProbeReply(reached=False), 3.2)
     assert accused(engine)
@@ -520,7 +558,7 @@ def test_who_leaves_refutes_nothing() -> None:
     engine = engine_of(B)
     engine.leave(1.0)
     engine.on_push(B, "b:1", [accusation(A, B, incarnation=2)], None, 1.0)
-    assert engine.membership.own() == Member(2, "a:1", left=True)
+    assert engine.membership.own() == Member(2, "a:1", left=True, left_at=1.0)
 
 
 def test_the_older_of_two_processes_of_one_name_steps_down_and_the_newer_does_not() -> None:
@@ -538,18 +576,71 @@ def test_the_older_of_two_processes_of_one_name_steps_down_and_the_newer_does_no
     for _ in range(2):
         older.on_heartbeat_reply(call, B, "b:1", HeartbeatReply(0, newer=2), 0.6)
     (step,) = [one for one in older.effects() if isinstance(one, StepDown)]
-    assert "a newer node runs as a (generation 2, this one has 1)" in step.reason
+    assert "a newer node runs as a, as b:1 says (its generation is 2, this one has 1)" in step.reason
     with pytest.raises(LocalError):
         older.put("k", "v", 0.7)
 
 
 def test_a_monitor_answers_a_probe_of_itself_and_relays_one_of_another() -> None:
     engine = engine_of(B, C)
-    assert engine.on_probe(B, "b:1", ProbeRequest(A, "a:1")) == ProbeReply(reached=True)
-    assert engine.on_probe(B, "b:1", ProbeRequest(Origin("a", 2), "a:1")) == ProbeReply(reached=False)
-    relayed = engine.on_probe(B, "b:1", ProbeRequest(C, "c:1"))
+    assert engine.on_probe(B, "b:1", ProbeRequest(A)) == ProbeReply(reached=True)
+    assert engine.on_probe(B, "b:1", ProbeRequest(Origin("a", 2))) == ProbeReply(reached=False)
+    relayed = engine.on_probe(B, "b:1", ProbeRequest(C, relay=True))
     assert isinstance(relayed, Call)
-    assert relayed.peer == ("c:1", "c")
+    assert (relayed.peer, relayed.request) == (("c:1", "c"), ProbeRequest(C))
+
+
+def test_a_probe_that_led_to_somebody_else_goes_no_further() -> None:
+    engine = engine_of(B, C)
+    assert engine.on_probe(B, "b:1", ProbeRequest(C)) == ProbeReply(reached=False)
+    assert engine.on_probe(B, "b:1", ProbeRequest(D, relay=True)) == ProbeReply(reached=False), (
+        "it knows no such member"
+    )
+
+
+def test_an_older_process_stops_as_soon_as_a_newer_one_of_its_id_speaks_or_answers() -> None:
+    """With two nodes of one id and nobody else there is no monitor that could tell."""
+    newer = Origin("a", 2)
+    ways: list[Callable[[Engine], object]] = [
+        lambda engine: engine.on_push(newer, "a:2", [], None, 0.6),
+        lambda engine: engine.on_push(B, "b:1", [member(newer)], None, 0.6),
+        lambda engine: engine.on_pull(newer, "a:2", PullRequest(digest_hash=1)),
+    ]
+    for way in ways:
+        engine = engine_of(B)
+        way(engine)
+        (step,) = [one for one in engine.effects() if isinstance(one, StepDown)]
+        assert "its generation is 2, this one has 1" in step.reason
+    newest = engine_of(B)
+    newest.on_push(Origin("a", 0), "a:2", [], None, 0.6)
+    assert [type(one) for one in newest.effects()] == [Notice], "it is not disturbed"
+
+
+def test_what_was_found_out_of_an_incarnation_says_nothing_of_the_next_one() -> None:
+    engine = accusing()
+    engine.on_push(C, "c:1", [member(B, 2, incarnation=2), accusation(B, C, 2, incarnation=2)], None, 4.0)
+    assert engine.membership.status("b") is SUSPECT
+    assert engine.detector.watches["b"].phase is Phase.LISTENING
+    (ping,) = until(engine, 6.8)
+    engine.on_failure(ping, "lost", 6.9)
+    assert accused(engine)
+
+
+def test_an_only_monitor_that_wakes_up_gives_its_suspect_time_to_refute() -> None:
+    engine = accusing()
+    engine.tick(60.0)
+    assert engine.membership.status("b") is SUSPECT
+    until(engine, 65.0)
+    assert engine.membership.status("b") is DEAD
+
+
+def test_timers_that_are_a_little_late_are_no_standstill_however_short_the_pause_allowed() -> None:
+    engine = engine_of(B, detector=DetectorSettings(acceptable_pause=0.05))
+    asked: list[Call] = []
+    for beats in range(20):
+        engine.tick(beats * 0.5 + 0.06)
+        asked += probes(engine)
+    assert asked
 
 
 def test_phi_is_known_of_the_members_a_node_monitors_only() -> None:

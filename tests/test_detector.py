@@ -21,12 +21,17 @@ def watching(*origins: Origin, settings: DetectorSettings | None = None) -> Dete
     return detector
 
 
+def beat(now: float) -> tuple[int, int]:
+    """The incarnation and number of a heartbeat sent at a time."""
+    return 1, int(now * 1000)
+
+
 def beating(detector: Detector, until: float, *, since: float = 0.0) -> float:
     """Let b's heartbeats come; returns when the last one came."""
     now = since
     while now + BEAT <= until:
         now += BEAT
-        detector.heard(B, now, heartbeat=True)
+        detector.heard(B, now, beat(now))
     return now
 
 
@@ -56,7 +61,7 @@ def test_a_member_that_is_heard_is_never_suspected() -> None:
     detector = watching()
     for number in range(1, 100):
         assert detector.due(number * BEAT) == []
-        detector.heard(B, number * BEAT, heartbeat=True)
+        detector.heard(B, number * BEAT, beat(number * BEAT))
     assert detector.phi("b", 50.0) < 0.1
 
 
@@ -89,20 +94,23 @@ def test_one_that_never_beat_is_suspected_too() -> None:
 
 def test_another_life_and_a_member_not_watched_are_no_sign_of_life() -> None:
     detector = watching()
-    detector.heard(B2, 2.0, heartbeat=True)
-    detector.heard(C, 2.0, heartbeat=True)
+    detector.heard(B2, 2.0, beat(2.0))
+    detector.heard(C, 2.0, beat(2.0))
     assert detector.watches["b"].heard == 0.0
 
 
-@pytest.mark.parametrize("heartbeat", [True, False], ids=["a heartbeat", "another word"])
-def test_a_sign_of_life_ends_the_questions_and_tells_of_an_accusation_to_withdraw(heartbeat: bool) -> None:
+@pytest.mark.parametrize("heartbeat", [(1, 5), None], ids=["a heartbeat", "an answer"])
+def test_a_sign_of_life_ends_the_questions_and_tells_of_an_accusation_to_withdraw(
+    heartbeat: tuple[int, int] | None,
+) -> None:
     detector = watching()
     for phase in (Phase.LISTENING, Phase.PINGING, Phase.ASKING):
         detector.watches["b"].phase = phase
-        assert not detector.heard(B, 3.0, heartbeat=heartbeat)
+        assert not detector.heard(B, 3.0, heartbeat)
+        detector.watches["b"].last = (0, 0)
         assert detector.watches["b"].phase is Phase.LISTENING
     detector.watches["b"].phase = Phase.ACCUSING
-    assert detector.heard(B, 3.0, heartbeat=heartbeat)
+    assert detector.heard(B, 3.0, heartbeat)
     assert detector.deadline() > 5.0
 
 
@@ -110,7 +118,7 @@ def test_late_heartbeats_are_learned() -> None:
     detector = watching()
     beating(detector, 20.0)
     before = learned(detector)
-    detector.heard(B, 21.5, heartbeat=True)
+    detector.heard(B, 21.5, beat(21.5))
     assert learned(detector) > before
 
 
@@ -122,7 +130,7 @@ def test_a_thirty_second_pause_and_then_a_burst_does_not_poison_the_window() -> 
     for name in detector.due(last + 5.0):
         detector.watches[name].phase = Phase.ACCUSING
     for late in range(60):
-        detector.heard(B, last + 30.0 + late / 1000, heartbeat=True)
+        detector.heard(B, last + 30.0 + late / 1000, beat(last + 30.0 + late / 1000))
     assert learned(detector) == before
     beating(detector, last + 60.0, since=last + 30.5)
     assert learned(detector)[0] == pytest.approx(BEAT, rel=0.1)
@@ -135,8 +143,8 @@ def test_a_gap_that_probes_bridged_is_no_sample() -> None:
     before = learned(detector)
     for second in range(3, 31, 3):  # heartbeats are lost, but it answers when it is asked
         assert detector.due(last + second) == ["b"]
-        detector.heard(B, last + second, heartbeat=False)
-    detector.heard(B, last + 30.5, heartbeat=True)
+        detector.heard(B, last + second)
+    detector.heard(B, last + 30.5, beat(last + 30.5))
     assert learned(detector) == before
 
 
@@ -144,8 +152,8 @@ def test_a_word_in_between_does_not_change_what_is_learned_of_heartbeats() -> No
     detector = watching()
     last = beating(detector, 20.0)
     before = learned(detector)
-    detector.heard(B, last + 0.1, heartbeat=False)
-    detector.heard(B, last + 1.0, heartbeat=True)
+    detector.heard(B, last + 0.1)
+    detector.heard(B, last + 1.0, beat(last + 1.0))
     assert learned(detector)[0] > before[0]
 
 
@@ -159,7 +167,7 @@ def test_who_has_stood_still_itself_hears_everybody_anew_and_learns_nothing_of_t
     assert detector.watches["b"].phase is Phase.LISTENING
     assert detector.watches["c"].phase is Phase.ACCUSING, "what has been said must be withdrawn"
     assert detector.due(131.5) == []
-    detector.heard(B, 131.5, heartbeat=True)
+    detector.heard(B, 131.5, beat(131.5))
     assert learned(detector) == before
 
 
@@ -171,8 +179,23 @@ def test_phi_is_finite_for_a_silence_of_any_length() -> None:
     assert levels[-1] == MAX_PHI
 
 
+@pytest.mark.parametrize(
+    "replayed", [(1, 2000), (1, 1500), (0, 9000)], ids=["the last", "an older one", "a former life"]
+)
+def test_a_heartbeat_that_somebody_recorded_is_no_sign_of_life(replayed: tuple[int, int]) -> None:
+    """Trap 10."""
+    detector = watching()
+    detector.heard(B, 1.5, (1, 1500))
+    detector.heard(B, 2.0, (1, 2000))
+    assert detector.due(9.0) == ["b"]
+    detector.watches["b"].phase = Phase.ACCUSING
+    assert not detector.heard(B, 10.0, replayed)
+    assert (detector.watches["b"].heard, detector.watches["b"].phase) == (2.0, Phase.ACCUSING)
+    assert detector.heard(B, 11.0, (2, 1)), "a later incarnation counts anew"
+
+
 def test_a_burst_proves_life() -> None:
     detector = watching()
-    detector.heard(B, 1.0, heartbeat=True)
-    detector.heard(B, 1.01, heartbeat=True)
+    detector.heard(B, 1.0, beat(1.0))
+    detector.heard(B, 1.01, beat(1.01))
     assert (detector.watches["b"].heard, detector.watches["b"].beats) == (1.01, 2)

@@ -101,7 +101,7 @@ def test_a_monitor_explains_what_it_hears_and_who_accuses_the_member() -> None:
     assert (said.accuser, said.made_at, said.made_seconds_ago, said.phi, said.incarnation) == ("c", 1003.5, 1.5, 9.0, 1)
     assert (found.accusers_needed, found.verdict) == (
         2,
-        "2 members must accuse it, for it has 2 monitors; 1 does now",
+        "2 members that nobody accuses must accuse it, or any 2 for 3 s; 1 does now",
     )
 
 
@@ -120,7 +120,7 @@ def test_what_it_takes_is_said_as_the_rules_of_membership_have_it() -> None:
     assert verdict(pair) == "a, its only monitor, must accuse it for 3 s, or 2 members at once; nobody does now"
     assert verdict(engine_of(member(B, left=True))) == "it has left by itself, and is forgotten 86400 s after that"
     many = engine_of(*(member(Origin(name, 1)) for name in "bcdefghij"))
-    assert verdict(many).startswith("2 members must accuse it, for it has ")
+    assert verdict(many).startswith("2 members that nobody accuses must accuse it, or any 2 for 3 s; ")
     learn(many, accusation("b", C), accusation("b", D), now=1.0)
     assert verdict(many).startswith("it is dead, and alive again as soon as it answers and says so")
     assert not members.explain(many, "b", NOW).monitors

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip_grpc.core import membership as module
-from gossip_grpc.core.membership import MAX_INCARNATION, Change, Membership, Peer, Status
+from gossip_grpc.core.membership import MAX_INCARNATION, STRANGE_FAILURES, Change, Membership, Peer, Status
 from gossip_grpc.core.monitors import Monitors
 from gossip_grpc.core.records import Kind, Origin, Record
 from gossip_grpc.core.selection import Candidate
@@ -162,6 +162,7 @@ def test_a_seed_that_failed_is_nobodys_failure() -> None:
 
 def test_a_node_without_a_record_can_become_unreachable_too() -> None:
     membership = make()
+    membership.heard(B, "b:1")
     for _ in range(2):
         membership.failed(Peer("b:1", "b"))
     assert membership.unreachable_peers() == ["b"]
@@ -436,11 +437,9 @@ def test_every_change_has_its_cause() -> None:
     membership = judged()
     assert learn(membership, accusation(B, C)) == [Change("b", Status.ALIVE, Status.SUSPECT, False, "accused by c")]
     assert learn(membership, accusation(B, D)) == [Change("b", Status.SUSPECT, Status.DEAD, False, "accused by c, d")]
-    assert learn(membership, accusation(B, C, 3, withdrawn=True)) == [
-        Change("b", Status.DEAD, Status.SUSPECT, False, "accused by d")
-    ]
+    assert learn(membership, accusation(B, C, 3, withdrawn=True)) == [], "one is enough for the dead to stay so"
     assert learn(membership, accusation(B, D, 3, withdrawn=True)) == [
-        Change("b", Status.SUSPECT, Status.ALIVE, False, "it is heard again")
+        Change("b", Status.DEAD, Status.ALIVE, False, "it is heard again")
     ]
     learn(membership, accusation(B, C, 4), accusation(B, D, 4))
     assert learn(membership, member(B, 2, incarnation=2)) == [
@@ -550,15 +549,26 @@ def test_a_wish_to_forget_is_about_one_life_and_its_incarnations_so_far(said: Re
 DAY = 86_400.0
 
 
-def reaped(membership: Membership, now: float, wall_offset: float = 0.0) -> list[str]:
-    return membership.expired(now, wall_offset, DAY)
+def reaped(membership: Membership, now: float) -> list[str]:
+    return membership.expired(now, DAY)
+
+
+WALL = 1_700_000_000.0
 
 
 def test_the_dead_are_reaped_a_day_after_the_last_accusation_by_its_own_time() -> None:
-    wall = 1_700_000_000.0
-    membership = judged(accusation(B, C, at=wall - 1000.0), accusation(B, D, at=wall - 900.0), now=0.0)
-    assert reaped(membership, DAY - 900.0, wall) == []
-    assert reaped(membership, DAY - 899.0, wall) == ["b"]
+    membership = make(*map(member, (A, B, C, D)), accusation(B, C, at=WALL - 1000.0), accusation(B, D, at=WALL - 900.0))
+    membership.refresh(0.0, WALL)
+    assert reaped(membership, DAY - 900.0) == []
+    assert reaped(membership, DAY - 899.0) == ["b"]
+
+
+def test_a_wall_clock_that_jumps_later_reaps_nobody() -> None:
+    membership = make(*map(member, (A, B, C, D)), accusation(B, C, at=WALL), accusation(B, D, at=WALL))
+    membership.refresh(0.0, WALL)
+    learn(membership, accusation(B, E, at=WALL))
+    membership.refresh(10.0, WALL + 10 * DAY)
+    assert reaped(membership, 10.0) == []
 
 
 def test_an_accuser_whose_clock_is_ahead_keeps_nobody_for_ever() -> None:
@@ -567,10 +577,18 @@ def test_an_accuser_whose_clock_is_ahead_keeps_nobody_for_ever() -> None:
     assert reaped(membership, DAY + 1.0) == ["b"]
 
 
-def test_who_left_is_reaped_a_day_after_that_was_heard_and_others_never() -> None:
-    membership = judged(member(C, 2, left=True, incarnation=2), accusation(D, E), now=5.0)
+def test_who_left_is_reaped_a_day_after_that_by_its_own_time_whenever_this_node_heard_of_it() -> None:
+    left = member(C, 2, left=True, left_at=WALL - 1000.0, incarnation=2)
+    membership = make(*map(member, (A, D, E)), left, accusation(D, E))
+    membership.refresh(5.0, WALL - 5.0)
+    assert reaped(membership, DAY - 995.0) == []
+    assert reaped(membership, DAY - 994.0) == ["c"]
+
+
+def test_who_left_and_did_not_say_when_is_reaped_a_day_after_that_was_heard() -> None:
+    membership = judged(member(C, 2, left=True, incarnation=2), now=5.0)
     assert reaped(membership, DAY + 5.0) == []
-    assert reaped(membership, 2 * DAY) == ["c"]
+    assert reaped(membership, DAY + 6.0) == ["c"]
 
 
 def test_who_comes_back_is_not_reaped() -> None:
@@ -582,25 +600,113 @@ def test_who_comes_back_is_not_reaped() -> None:
 # Who is newer
 
 
-def test_a_newer_life_is_known_by_its_record_or_by_its_word() -> None:
+def test_a_newer_life_is_known_by_its_record_and_not_because_somebody_says_to_be_one() -> None:
     membership = make(member(B2))
     assert membership.newer(B) == 2
     assert membership.newer(B2) == 0
     membership.heard(Origin("b", 3), "b:1")
-    assert membership.newer(B) == 3
+    assert membership.newer(B) == 2
     assert membership.newer(C) == 0
 
 
 # What is kept of accusations
 
 
-def test_accusations_that_count_for_nothing_are_outdated_a_day_after_they_were_made() -> None:
+def test_accusations_that_count_for_nothing_are_outdated_a_day_after_that_was_seen_whatever_time_they_say() -> None:
     membership = judged(
-        accusation(B, C, at=10.0),
-        accusation(B, D, at=10.0, withdrawn=True),
-        accusation(Origin("unknown", 1), E, at=10.0),
-        accusation(C, D, 3, at=10.0, incarnation=0),
-        accusation(C, E, 3, at=11.0, incarnation=0, forget=True),
+        accusation(B, C, at=1e11),
+        accusation(B, D, at=1e11, withdrawn=True),
+        accusation(Origin("unknown", 1), E, at=1e11),
+        accusation(C, D, 3, incarnation=0),
     )
+    assert membership.outdated(10.0, DAY) == []
+    learn(membership, accusation(C, E, 3, incarnation=0, forget=True))
+    assert membership.outdated(11.0, DAY) == []
     assert membership.outdated(DAY + 10.0, DAY) == []
-    assert sorted(membership.outdated(DAY + 11.0, DAY)) == [("b", "d"), ("c", "d"), ("unknown", "e")]
+    assert sorted(membership.outdated(DAY + 10.5, DAY)) == [("b", "d"), ("c", "d"), ("unknown", "e")]
+
+
+def test_accusations_of_nobody_that_is_known_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gossip_grpc.core.membership.MAX_STRANGERS", 3)
+    membership = judged(accusation(B, C, incarnation=0))
+    learn(membership, *(accusation(Origin(f"x{number}", 1), E, 2 + number) for number in range(3)))
+    assert membership.outdated(1.0, DAY) == []
+    learn(membership, *(accusation(Origin(f"y{number}", 1), E, 9 + number) for number in range(2)))
+    assert membership.outdated(2.0, DAY) == [("x0", "e"), ("x1", "e")]
+
+
+# Who accuses
+
+
+def test_the_accused_alone_kill_nobody_at_once() -> None:
+    """Two that were cut off together accuse everybody, and those they accuse hold both for dead."""
+    membership = judged(accusation(C, A, 2), accusation(D, A, 3), accusation(C, B, 2), accusation(D, B, 3))
+    assert [membership.status(name) for name in "cd"] == [Status.DEAD] * 2
+    learn(membership, accusation(B, C, 2), accusation(E, C, 3), accusation(B, D, 2), accusation(E, D, 3))
+    assert [membership.status(name) for name in "bcde"] == [Status.SUSPECT, Status.DEAD, Status.DEAD, Status.SUSPECT]
+
+
+def test_the_accused_together_are_right_if_nobody_refutes_them_in_time() -> None:
+    membership = judged(accusation(B, C), accusation(C, E), now=10.0)
+    assert membership.deadline() == NEVER
+    learn(membership, accusation(B, D), now=11.0)
+    assert (membership.status("b"), membership.deadline()) == (Status.SUSPECT, 13.0)
+    membership.refresh(13.0)
+    assert membership.status("b") is Status.DEAD
+
+
+def test_the_dead_stay_dead_when_another_monitor_joins() -> None:
+    membership = small(accusation(B, A), now=0.0)
+    membership.refresh(3.0)
+    learn(membership, member(C), member(D), now=4.0)
+    assert membership.status("b") is Status.DEAD
+
+
+def test_a_later_incarnation_that_is_accused_too_is_suspected_anew() -> None:
+    membership = small(accusation(B, A), now=10.0)
+    assert learn(membership, member(B, 2, incarnation=2), accusation(B, C, 3, incarnation=2), now=12.0) == [
+        Change("b", Status.SUSPECT, Status.SUSPECT, True, "it says so")
+    ]
+    assert membership.deadline() == 15.0
+
+
+def test_a_node_that_stood_still_gives_the_suspects_the_time_they_did_not_have() -> None:
+    membership = small(accusation(B, A), now=10.0)
+    membership.awake(60.0)
+    assert membership.deadline() == 73.0
+    assert membership.refresh(72.9) == []
+    membership.refresh(73.0)
+    assert membership.status("b") is Status.DEAD
+    membership.awake(60.0)
+    assert membership.deadline() == NEVER
+
+
+# Those without a record
+
+
+def test_a_call_to_one_that_was_forgotten_meanwhile_leaves_nothing_behind() -> None:
+    membership = judged()
+    for _ in range(20):
+        membership.failed(Peer("x:1", "x"))
+    assert "x" not in names(membership.peers())
+    assert "x" not in membership.unreachable()
+
+
+def test_one_that_spoke_once_and_never_answers_is_no_peer_for_ever() -> None:
+    membership = judged()
+    membership.heard(Origin("x", 1), "x:1")
+    assert "x" in names(membership.peers())
+    for _ in range(STRANGE_FAILURES):
+        membership.failed(Peer("x:1", "x"))
+    assert "x" not in names(membership.peers())
+    assert "x" not in membership.unreachable()
+    membership.heard(Origin("x", 1), "x:1")
+    assert "x" in names(membership.peers())
+
+
+def test_a_life_is_forgotten_if_its_first_words_are_covered_and_not_held() -> None:
+    membership = judged()
+    assert not membership.forgotten(B)
+    assert not membership.forgotten(Origin("x", 1)), "it has not been heard yet"
+    membership._store.forget(Kind.MEMBER, "b")
+    assert membership.forgotten(B)

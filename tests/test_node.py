@@ -167,6 +167,19 @@ async def test_a_killed_node_is_dead_to_the_others_and_alive_again_when_it_comes
             await seen_as(node, "n2", MemberStatus.ALIVE)
 
 
+async def test_the_older_of_two_processes_of_one_id_steps_down_even_if_there_are_no_others() -> None:
+    async with cluster(1) as nodes:
+        name = str((await nodes[0].logged("node started"))["node_id"])
+        twin = await NodeProcess.start("--node-id", name, "--join", nodes[0].peer_address)
+        older, nodes[0] = nodes[0], twin
+        try:
+            assert await older.wait() == 4
+        finally:
+            await older.close()
+        async with twin.client() as client:
+            assert (await client.status()).node_id == name
+
+
 async def test_the_older_of_two_processes_of_one_id_steps_down_and_says_why() -> None:
     async with cluster(3) as nodes:
         twin = await NodeProcess.start("--node-id", "n2", "--join", nodes[0].peer_address)
@@ -175,8 +188,8 @@ async def test_the_older_of_two_processes_of_one_id_steps_down_and_says_why() ->
             assert await older.wait() == 4
             line = await older.logged("stepping down")
             assert line["level"] == "error"
-            assert "a newer node runs as n2 (generation " in line["error"]
-            assert line["error"].endswith("give each node its own --node-id")
+            assert "a newer node runs as n2, as " in line["error"]
+            assert "give each node its own --node-id" in line["error"]
         finally:
             await older.close()
         for node in nodes:

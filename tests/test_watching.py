@@ -198,6 +198,17 @@ async def test_a_watcher_that_is_so_far_behind_that_events_are_gone_is_cut_off_h
             await anext(stream)
 
 
+async def test_one_that_came_back_just_in_time_and_lost_the_rest_is_told_so() -> None:
+    watched = Watched()
+    watched.happen(KEPT)
+    async with aclosing(watched.events.watch("a/1/51")) as stream:
+        await take(stream, 1)
+        watched.happen(200, at=float("inf"))
+        with pytest.raises(LimitError) as caught:
+            await take(stream, 200)
+    assert caught.value.reason is Reason.SLOW_WATCHER
+
+
 async def test_many_events_in_one_step_are_no_slowness() -> None:
     watched = Watched()
     async with aclosing(watched.events.watch("")) as stream:

@@ -44,6 +44,7 @@ contents = st.builds(
     st.dictionaries(texts, texts, max_size=3),
     texts,
     st.booleans(),
+    st.floats(0.0, wire.MAX_UNIX_SECONDS),
 )
 said = st.builds(
     Accusation,
@@ -320,6 +321,8 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
     ("delta.accusations[0].phi", "0 to 300; it is '-1.0'", assign("accusations", "phi", -1.0)),
     ("delta.accusations[0].phi", "0 to 300; it is '300.1'", assign("accusations", "phi", 300.1)),
     ("delta.accusations[0].phi", "0 to 300; it is 'nan'", assign("accusations", "phi", math.nan)),
+    ("delta.members[0].left_at_seconds", "it is '-1.0'", assign("members", "left_at_seconds", -1.0)),
+    ("delta.members[0].left_at_seconds", "it is 'nan'", assign("members", "left_at_seconds", math.nan)),
     ("delta.accusations[0].made_at_seconds", "it is '-1.0'", assign("accusations", "made_at_seconds", -1.0)),
     ("delta.accusations[0].made_at_seconds", "it is 'inf'", assign("accusations", "made_at_seconds", math.inf)),
     ("delta.accusations[0].made_at_seconds", "it is 'nan'", assign("accusations", "made_at_seconds", math.nan)),

@@ -1,7 +1,7 @@
 """The failure detector of one node: what it hears of the members it monitors, and whom it suspects.
 
-Only direct evidence counts: a heartbeat, or any message of the member itself. What others say of somebody's heartbeats
-never does. Phi above the threshold is no verdict, but a reason to ask: first the member itself, then, if it does not
+Only direct evidence counts: the member's own heartbeats, and its answers to probes. What others say of somebody never
+does. Phi above the threshold is no verdict, but a reason to ask: first the member itself, then, if it does not
 answer, `indirect_probes` others whether they can reach it. Only if nobody can is it accused.
 """
 
@@ -49,11 +49,12 @@ class Watch:
         heard: when it gave a sign of life last; at first when monitoring began.
         beat: when its last heartbeat came; None if the time since then says nothing.
         beats: how many heartbeats came.
+        last: incarnation and number of the last heartbeat.
         phase: what is being done about it.
         asked: others that were asked and have not answered yet.
     """
 
-    __slots__ = ("asked", "beat", "beats", "heard", "intervals", "origin", "phase")
+    __slots__ = ("asked", "beat", "beats", "heard", "intervals", "last", "origin", "phase")
 
     def __init__(self, origin: Origin, interval: float, now: float) -> None:
         self.origin = origin
@@ -61,6 +62,7 @@ class Watch:
         self.heard = now
         self.beat: float | None = None
         self.beats = 0
+        self.last = (0, 0)
         self.phase = Phase.LISTENING
         self.asked = 0
 
@@ -84,17 +86,25 @@ class Detector:
             if watch is None or watch.origin != origin:
                 self.watches[name] = Watch(origin, self.settings.heartbeat_interval, now)
 
-    def heard(self, origin: Origin, now: float, *, heartbeat: bool) -> bool:
-        """Note a sign of life; returns whether it ends an accusation of ours."""
+    def heard(self, origin: Origin, now: float, heartbeat: tuple[int, int] | None = None) -> bool:
+        """Note a sign of life; returns whether it ends an accusation of ours.
+
+        Args:
+            origin: whose.
+            now: when it came.
+            heartbeat: its incarnation and number, if it is one. One that has come before, or is older than another that
+                has, says nothing: somebody may have recorded it.
+        """
         watch = self.watches.get(origin.node_id)
-        if watch is None or watch.origin != origin:
+        if watch is None or watch.origin != origin or (heartbeat is not None and heartbeat <= watch.last):
             return False
         self._deadline = None
         phase, watch.phase = watch.phase, Phase.LISTENING
         watch.heard = now
         if phase is not Phase.LISTENING:
             watch.beat = None  # a gap with questions in it is no sample: it was an outage, not a late heartbeat
-        if heartbeat:
+        if heartbeat is not None:
+            watch.last = heartbeat
             if watch.beat is not None:
                 gap = now - watch.beat
                 if gap >= BURST * self.settings.heartbeat_interval:

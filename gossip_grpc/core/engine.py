@@ -144,6 +144,8 @@ class Engine:
         self._digest: tuple[int, Digest] | None = None
         self._heard_at = now  # when a peer answered last, or the start
         self._conflicts: set[int] = set()
+        self._announced_at = now
+        self._stall = max(settings.detector.acceptable_pause, settings.detector.heartbeat_interval)
         self._synced = False
         self._next_round = now if settings.has_seeds else now + self._rng.random() * settings.gossip_interval
         self._leave_record: Record | None = None
@@ -279,7 +281,7 @@ class Engine:
         self.leaving = True
         member = self.membership.own()
         if member is not None:
-            self._leave_record = self._announce(member._replace(left=True), now)
+            self._leave_record = self._announce(member._replace(left=True, left_at=now + self.wall_offset), now)
             self.spread_leave(now)
 
     def spread_leave(self, now: float) -> None:
@@ -296,15 +298,17 @@ class Engine:
 
     def on_pull(self, sender: Origin | None, address: str, request: PullRequest) -> PullReply:
         """Answer a comparison or a fetch. Without a sender it is an onlooker's, and no peer's."""
+        forgotten = False
         if sender is not None:
             self._heard(sender, address)
+            forgotten = self.membership.forgotten(sender)
         if request.digest is not None:
             return PullReply(delta=self.store.delta(request.digest, repair=request.repair))
         if request.digest_hash != self.digest_hash():
-            return PullReply(digest=self._own_digest())
+            return PullReply(digest=self._own_digest(), forgotten=forgotten)
         if sender is not None:
             self._agreed(sender, self.store.coverage)
-        return PullReply(agreed=True)
+        return PullReply(agreed=True, forgotten=forgotten)
 
     def on_push(
         self, sender: Origin, address: str, records: list[Record], digest_hash: int | None, now: float
@@ -492,6 +496,7 @@ class Engine:
         return record
 
     def _announce(self, member: Member, now: float, *, at_least: int = 1) -> Record:
+        self._announced_at = now
         member = member._replace(incarnation=max(self.membership.incarnation(), at_least))
         record = self.store.write(Kind.MEMBER, self.store.origin.node_id, member, now)
         self._spread([record], None)
@@ -549,7 +554,7 @@ class Engine:
             self._spread(fresh, sender)
 
     def _push_reply(self, sender: Origin, fresh: list[Record], digest_hash: int | None) -> PushReply:
-        reply = PushReply(fresh=len(fresh))
+        reply = PushReply(fresh=len(fresh), forgotten=self.membership.forgotten(sender))
         if digest_hash is not None:
             reply.agreed = digest_hash == self.digest_hash()
             if reply.agreed:
@@ -565,7 +570,7 @@ class Engine:
         self._wake(now)
         self._heard(sender, address)
         self.counters.heartbeats_received += 1
-        if self.detector.heard(sender, now, heartbeat=True):
+        if self.detector.heard(sender, now, (request.incarnation, request.beat)):
             self._withdraw(sender.node_id, now)
         self._compare_with(sender, request.digest_hash, now)
         return HeartbeatReply(self.digest_hash(), self.membership.newer(sender))
@@ -573,24 +578,24 @@ class Engine:
     def on_heartbeat_reply(self, call: Call, sender: Origin, address: str, reply: HeartbeatReply, now: float) -> None:
         """The outcome of a heartbeat."""
         self._answer(call, sender, address, now)
-        if reply.newer > self.store.origin.generation and not self.leaving:
-            self.leaving = True
-            self._effects.append(
-                StepDown(
-                    f"a newer node runs as {self.store.origin.node_id} (generation {reply.newer}, this one has "
-                    f"{self.store.origin.generation}); this one stops: give each node its own --node-id"
-                )
-            )
-            return
+        self._check_generation(reply.newer, address)
         self._compare_with(sender, reply.digest_hash, now)
 
     def on_probe(self, sender: Origin, address: str, request: ProbeRequest) -> Call | ProbeReply:
-        """Whether a node can be reached: the answer if it is this one; else the call that finds out."""
+        """Whether a node can be reached: the answer, or the call that finds out.
+
+        Only who asks for it is helped, and only with a member that is known here, at the address known here: then no
+        address that somebody names is called, and no question goes round in circles.
+        """
         self._heard(sender, address)
-        if request.target.node_id == self.store.origin.node_id:
-            return ProbeReply(reached=request.target == self.store.origin)
+        target = request.target
+        if target.node_id == self.store.origin.node_id:
+            return ProbeReply(reached=target == self.store.origin)
+        known = self.membership.address(target.node_id)
+        if not request.relay or known is None:
+            return ProbeReply(reached=False)
         timeout = self.settings.detector.probe_timeout
-        return Call(Peer(request.address, request.target.node_id), request, timeout=timeout)
+        return Call(Peer(known, target.node_id), ProbeRequest(target), timeout=timeout)
 
     def on_probe_reply(self, call: Call, sender: Origin, address: str, reply: ProbeReply, now: float) -> None:
         """The outcome of a probe of ours, of the target itself or by somebody else."""
@@ -599,7 +604,7 @@ class Engine:
         direct = call.peer.node_id == target.node_id
         if not reply.reached:
             self._unanswered(target, direct=direct, now=now)
-        elif self.detector.heard(target, now, heartbeat=False):
+        elif self.detector.heard(target, now):
             self._withdraw(target.node_id, now)
 
     def phi(self, node_id: str, now: float) -> float | None:
@@ -626,9 +631,10 @@ class Engine:
     def _wake(self, now: float) -> None:
         """If this process itself stood still, nothing that it did not hear meanwhile says anything about others."""
         late = now - self._next_beat
-        if late > self.settings.detector.acceptable_pause:
+        if late > self._stall:
             self._next_beat = now
             self.detector.awake(now)
+            self.membership.awake(late)
             self._notice("this process stood still", "warning", seconds=round(late, 3))
 
     def _send_heartbeats(self, now: float) -> None:
@@ -638,7 +644,8 @@ class Engine:
             self._quiet = (self.store.version, now)
         if self.leaving:
             return
-        self._beat += 1
+        # Not from 1: after a restart from disk the beats go on where they were.
+        self._beat = max(self._beat + 1, int((now + self.wall_offset) * 1000))
         own = self.membership.own()
         incarnation = own.incarnation if own is not None else 0
         request = HeartbeatRequest(incarnation, self._beat, self.digest_hash())
@@ -662,9 +669,8 @@ class Engine:
 
     def _ping(self, name: str) -> None:
         watch = self.detector.watches[name]
-        peer = self.membership.peer(name)
         timeout = self.settings.detector.probe_timeout
-        self._effects.append(Call(peer, ProbeRequest(watch.origin, peer.address), timeout=timeout))
+        self._effects.append(Call(self.membership.peer(name), ProbeRequest(watch.origin), timeout=timeout))
 
     def _unanswered(self, target: Origin, *, direct: bool, now: float) -> None:
         """A probe found nobody: ask others; if none of them reached it either, accuse it."""
@@ -679,9 +685,8 @@ class Engine:
             others = [peer.node_id for peer in self.membership.peers() if peer.node_id in monitors]
             helpers = pick(others, settings.indirect_probes, self._rng, avoid={name}) if others else []
             watch.phase, watch.asked = Phase.ASKING, len(helpers)
-            address = self.membership.peer(name).address
+            request = ProbeRequest(target, relay=True)
             for helper in helpers:
-                request = ProbeRequest(target, address)
                 # It waits for the target before it answers.
                 self._effects.append(Call(self.membership.peer(helper), request, timeout=2 * settings.probe_timeout))
         elif not direct:
@@ -714,11 +719,12 @@ class Engine:
         self._refute(now)
         for node_id in self.membership.to_forget():
             self._forget(node_id)
-        changes = self.membership.refresh(now)
+        changes = self.membership.refresh(now, self.wall_offset)
         self._effects += changes
         for change in changes:
-            if change.before in (Status.SUSPECT, Status.DEAD) and change.after is Status.ALIVE:
-                self.detector.watches.pop(change.node_id, None)  # it begins anew
+            suspected = change.before in (Status.SUSPECT, Status.DEAD)
+            if suspected and (change.updated or change.after is Status.ALIVE):
+                self.detector.watches.pop(change.node_id, None)  # what was found out is void: it begins anew
         if not changes:
             return
         members = self.store.members()
@@ -734,11 +740,21 @@ class Engine:
         if accused is not None:
             self._announce(member, now, at_least=accused + 1)
 
+    def _come_back(self, now: float) -> None:
+        """A peer covers what this node said of itself, and holds it no more: it was away for longer than `reap_after`.
+
+        The others cannot learn again what they cover, so it is said anew; others may say so too, but once is enough.
+        """
+        member = self.membership.own()
+        if member is not None and not self.leaving and now - self._announced_at >= self.settings.gossip_interval:
+            self._announce(member, now)
+            self._push_rumors(now)
+
     def _reap(self, now: float) -> None:
         """Forget the members that have been dead, or gone, for long."""
-        for node_id in self.membership.expired(now, self.wall_offset, self.settings.detector.reap_after):
+        for node_id in self.membership.expired(now, self.settings.detector.reap_after):
             self._forget(node_id)
-        for slot in self.membership.outdated(now + self.wall_offset, self.settings.detector.reap_after):
+        for slot in self.membership.outdated(now, self.settings.detector.reap_after):
             self.store.forget(Kind.ACCUSATION, slot)
         if self.store.members_changed:
             self._look_at_members(now)
@@ -787,6 +803,8 @@ class Engine:
         if sender.node_id == self.store.origin.node_id:  # a seed's name led back to us
             self._rounds.pop(current.peer.address, None)
             return
+        if reply.forgotten:
+            self._come_back(now)
         theirs = reply.digest
         if theirs is None:
             if reply.agreed:
@@ -886,6 +904,7 @@ class Engine:
         own = self.store.origin
         if origin.node_id != own.node_id or origin == own or origin.generation in self._conflicts:
             return
+        self._check_generation(origin.generation, address)
         if len(self._conflicts) < MAX_CONFLICTS:
             self._conflicts.add(origin.generation)
             self._notice(
@@ -895,6 +914,20 @@ class Engine:
                 generation=origin.generation,
                 own_generation=own.generation,
             )
+
+    def _check_generation(self, generation: int, address: str) -> None:
+        """There is a life of this node's id of this generation: if it is newer, this one has to go."""
+        own = self.store.origin
+        if generation <= own.generation or self.leaving:
+            return
+        self.leaving = True
+        self._effects.append(
+            StepDown(
+                f"a newer node runs as {own.node_id}, as {address} says (its generation is {generation}, this one has "
+                f"{own.generation}); this one stops: give each node its own --node-id. If only one runs, its clock has "
+                "been set back since its last start: set it right"
+            )
+        )
 
     def _call(self, node_id: str, request: PushRequest) -> None:
         self._rumors.begun(node_id)

@@ -7,14 +7,15 @@ business and is never gossiped. Every node derives each member's status from the
 | status    | if                                                                                                 |
 | --------- | -------------------------------------------------------------------------------------------------- |
 | `LEFT`    | its owner said so                                                                                  |
-| `DEAD`    | more than half as many nodes accuse its present incarnation as it has monitors; where it has one   |
-|           | monitor only, that one's accusation has lasted for `suspicion_timeout`                             |
+| `DEAD`    | two accuse its present incarnation whom nobody accuses; or it has been suspected for               |
+|           | `suspicion_timeout`, and two of any sort accuse it, or it has one monitor only; or it was `DEAD`   |
+|           | in this incarnation, and anybody accuses it still                                                  |
 | `SUSPECT` | anybody accuses its present incarnation                                                            |
 | `ALIVE`   | otherwise                                                                                          |
 
-So one faulty monitor cannot kill a healthy node, and who sees itself accused raises its incarnation, which voids what
-was said of the one before. Accusations count whether or not their makers are monitors still: then the status follows
-from the records, whoever else has died since.
+So one faulty monitor cannot kill a healthy node, nor can two that were cut off together and accuse everybody: they are
+accused themselves, and who sees itself accused raises its incarnation in time, which voids what was said of the one
+before. Accusations count whether or not their makers are monitors still.
 
 Who the peers are is asked for at every push, and changes seldom. So it is kept in a `_View`, which is made anew when a
 member record changes (`Store.members_version`), or what a contact or the seeds say (`_changed`); who of them is
@@ -23,7 +24,7 @@ reachable is kept in it too, and made anew when a peer becomes (un)reachable (`_
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,12 +40,19 @@ from gossip_grpc.core.store import Store, accusation_of, member_of
 MAX_INCARNATION = 2**62
 """A wish to forget a higher one is void: its target could not refute it."""
 
+QUORUM = 2
+"""So many must accuse a member for it to be dead: more than half of its three monitors, or both of two."""
+
 UNREACHABLE_AFTER = 2
 """Calls in a row that must fail until a peer is taken for unreachable: one may be lost."""
 
+STRANGE_FAILURES = 10
+"""Calls in a row that must fail until a node without a member record is no peer any more."""
 
 MAX_STRANGERS = 10_000
-"""Contacts kept at most while nodes without a member record speak to us, so that none can fill our memory."""
+"""Contacts and accusations kept at most of nodes without a member record, so that none can fill our memory."""
+
+_NEVER = float("inf")
 
 
 class Status(StrEnum):
@@ -91,6 +99,7 @@ class Standing:
         record: the member record that it was derived from.
         cause: why, in words.
         suspected: when the first accusation that is valid now came here.
+        gone: if it is dead or has left, since when by the clock of who said so; never later than it was known here.
     """
 
     status: Status
@@ -98,6 +107,7 @@ class Standing:
     record: Record
     cause: str
     suspected: float | None = None
+    gone: float | None = None
 
 
 @dataclass(slots=True)
@@ -143,6 +153,9 @@ class Membership:
         self._standings: dict[str, Standing] = {}
         self._accused: set[str] = set()
         self._gone: set[str] = set()  # dead or left
+        self._deadline = _NEVER
+        self._void: dict[tuple[str, str], float] = {}
+        """When accusations that count for nothing were first seen to do so, by target and accuser."""
         self._address = address
         self._contacts: dict[str, Contact] = {}
         self._seeds: tuple[str, ...] = ()
@@ -190,13 +203,17 @@ class Membership:
         name = peer.node_id
         if name is None:
             return
-        contact = self._contacts.get(name)
+        contact, record = self._contacts.get(name), self._records.get(name)
         if contact is None:
-            record = self._records.get(name)
-            contact = self._contacts[name] = Contact(record.origin if record else Origin(name, 0), peer.address)
             if record is None:
-                self._changed()
+                return  # forgotten since it was called
+            contact = self._contacts[name] = Contact(record.origin, peer.address)
         contact.failures += 1
+        if record is None and contact.failures >= STRANGE_FAILURES:
+            del self._contacts[name]
+            self._unreachable.discard(name)
+            self._changed()
+            return
         if contact.failures == UNREACHABLE_AFTER:
             self._unreachable.add(name)
             self._flipped()
@@ -229,7 +246,7 @@ class Membership:
 
     def unreachable_peers(self) -> list[str]:
         """Members that are dead, and those of `peers` that did not answer lately: whoever it is worth to try again."""
-        dead = [name for name in self._accused if self._standings[name].status is Status.DEAD]
+        dead = [name for name in self._accused if self.status(name) is Status.DEAD]
         if not self._unreachable and not dead:
             return []
         return sorted({*dead, *(peer.node_id for peer in self.peers() if peer.node_id in self._unreachable)})
@@ -277,17 +294,13 @@ class Membership:
         accusations = self._store.accusations(node_id)
         if record is None or not accusations:
             return {}
-        life = (record.origin.generation, member_of(record).incarnation)
+        life = _life(record)
         found = {}
         for accuser, accusation in accusations.items():
             said = accusation_of(accusation)
             if not said.withdrawn and not said.forget and (said.generation, said.incarnation) == life:
                 found[accuser] = accusation
         return found
-
-    def quorum(self, node_id: str) -> int:
-        """How many must accuse a member for it to be dead at once: more than half of its monitors, never one."""
-        return max(len(self.monitors.of(node_id)) // 2 + 1, 2)
 
     def accused_incarnation(self) -> int | None:
         """The highest incarnation of this node in this life that anybody accuses or wants forgotten; None if nobody."""
@@ -310,12 +323,11 @@ class Membership:
 
     def to_forget(self) -> list[str]:
         """Members whose present incarnation an operator wants forgotten."""
-        found = []
-        for name in sorted(self._store.members_changed):
-            record = self._records.get(name)
-            if record is not None and name != self.node_id and self._unwanted(name):
-                found.append(name)
-        return found
+        return [
+            name
+            for name in sorted(self._store.members_changed & set(self._store.accused()))
+            if name in self._records and name != self.node_id and self._unwanted(name)
+        ]
 
     def _unwanted(self, node_id: str) -> list[int]:
         """The incarnations, of those that a member's present life may have, up to which it is to be forgotten."""
@@ -328,50 +340,46 @@ class Membership:
             and member_of(record).incarnation <= one.incarnation <= MAX_INCARNATION
         ]
 
-    def expired(self, now: float, wall_offset: float, reap_after: float) -> list[str]:
-        """Members that have been dead or gone for longer than `reap_after`.
+    def expired(self, now: float, reap_after: float) -> list[str]:
+        """Members that have been dead or gone for longer than `reap_after`."""
+        gone = {name: self._standings[name].gone for name in self._gone}
+        return sorted(name for name, since in gone.items() if since is not None and now - since > reap_after)
 
-        The dead since the last accusation by its own time, for this node may have started after it; but not since later
-        than we know, whatever the accuser's clock says.
+    def outdated(self, now: float, reap_after: float) -> list[tuple[str, str]]:
+        """Accusations, by target and accuser, that have counted for nothing for longer than `reap_after`.
+
+        And the oldest of those of nobody that is known, beyond `MAX_STRANGERS`.
         """
-        found = []
-        for name in self._gone:
-            standing = self._standings[name]
-            since = standing.since
-            if standing.status is Status.DEAD:
-                made = [accusation_of(record).at for record in self.accusations(name).values()]
-                since = min(since, max(made) - wall_offset)
-            if now - since > reap_after:
-                found.append(name)
-        return sorted(found)
-
-    def outdated(self, wall: float, reap_after: float) -> list[tuple[str, str]]:
-        """Accusations, by target and accuser, that count for nothing and were made more than `reap_after` ago."""
-        return [
-            (name, accuser)
-            for name in self._store.accused()
-            for accuser, record in self._store.accusations(name).items()
-            if wall - accusation_of(record).at > reap_after and accuser not in self.accusations(name)
-        ]
+        void: dict[tuple[str, str], float] = {}
+        for name in self._store.accused():
+            valid = self.accusations(name)
+            for accuser in self._store.accusations(name):
+                if accuser not in valid:
+                    void[name, accuser] = self._void.get((name, accuser), now)
+        self._void = void
+        strange = [slot for slot in void if slot[0] not in self._records]
+        surplus = sorted(strange, key=void.__getitem__)[: max(len(strange) - MAX_STRANGERS, 0)]
+        return list(dict.fromkeys([*surplus, *(slot for slot, since in void.items() if now - since > reap_after)]))
 
     def deadline(self) -> float:
-        """When a status changes by time alone: where a member's only monitor accuses it."""
-        if not self._accused:
-            return float("inf")
-        waiting = (self._standings[name].suspected for name in self._accused)
-        return min(
-            (
-                since + self._suspicion_timeout
-                for name, since in zip(self._accused, waiting, strict=True)
-                if since is not None
-                and self._standings[name].status is Status.SUSPECT
-                and len(self.monitors.of(name)) <= 1
-            ),
-            default=float("inf"),
-        )
+        """When a status changes by time alone, at the earliest."""
+        return self._deadline
 
-    def refresh(self, now: float) -> list[Change]:
-        """Derive anew what may have changed: the members that changed, and all that are accused."""
+    def awake(self, stood: float) -> None:
+        """This process stood still for so many seconds, in which nobody could refute anything here."""
+        for name in self._accused:
+            standing = self._standings[name]
+            if standing.suspected is not None:
+                standing.suspected += stood
+        self._deadline += stood
+
+    def refresh(self, now: float, wall_offset: float = 0.0) -> list[Change]:
+        """Derive anew what may have changed: the members that changed, and all that are suspected.
+
+        Args:
+            now: on the steady clock.
+            wall_offset: what Unix time is ahead of it.
+        """
         changed, self._store.members_changed = self._store.members_changed, set()
         members = self._records
         changes: list[Change] = []
@@ -380,55 +388,79 @@ class Membership:
             if record is None:
                 self._forgotten(name, changes)
                 continue
-            accused = bool(self.accusations(name)) and name != self.node_id
+            accused = name != self.node_id and bool(self.accusations(name))
             (self._accused.add if accused else self._accused.discard)(name)
             on_the_rings = not accused and not member_of(record).left
             (self.monitors.add if on_the_rings else self.monitors.remove)(name)
-        # In a second pass, for the quorum depends on who stands on the rings.
-        for name in sorted((changed & members.keys()) | self._accused):
-            self._judge(name, members[name], now, changes)
-        for change in changes:
-            (self._gone.add if change.after in (Status.DEAD, Status.LEFT) else self._gone.discard)(change.node_id)
+        # In a second pass, for the verdict depends on who stands on the rings, and on who is accused.
+        suspects = {name for name in self._accused if self.status(name) is Status.SUSPECT}
+        for name in sorted((changed & members.keys()) | suspects):
+            self._judge(name, members[name], now, wall_offset, changes)
+        self._deadline = min(map(self._due, self._accused), default=_NEVER)
         if any(Status.DEAD in (change.before, change.after) for change in changes):
             self._changed()
         return changes
 
-    def _judge(self, name: str, record: Record, now: float, changes: list[Change]) -> None:
-        accusers = sorted(self.accusations(name)) if name in self._accused else []
+    def _judge(self, name: str, record: Record, now: float, wall_offset: float, changes: list[Change]) -> None:
+        accusations = self.accusations(name) if name in self._accused else {}
         standing = self._standings.get(name)
+        before = standing.status if standing is not None else None
+        known = standing if standing is not None and _life(standing.record) == _life(record) else None
         suspected = None
-        if accusers:
-            suspected = now if standing is None or standing.suspected is None else standing.suspected
-        status = self._verdict(name, record, len(accusers), suspected, now)
-        why = _cause(status, accusers)
+        if accusations:
+            suspected = now if known is None or known.suspected is None else known.suspected
+        was_dead = known is not None and before is Status.DEAD
+        status = self._verdict(name, record, accusations, suspected, now, was_dead=was_dead)
+        why = _cause(status, sorted(accusations))
         if standing is None:
-            self._standings[name] = Standing(status, now, record, why, suspected)
+            standing = self._standings[name] = Standing(status, now, record, why, suspected)
             changes.append(Change(name, None, status, True, why))
-            return
-        standing.suspected = suspected
-        # Clocks and dots aside: a restart from disk says the same again.
-        updated = standing.record.content != record.content or standing.record.origin != record.origin
-        standing.record = record
-        before, standing.status = standing.status, status
-        if before in (Status.SUSPECT, Status.DEAD) and status is Status.ALIVE:
-            why = "it is heard again" if not updated else "it refuted what was said of it"
-        if status is not before:
-            standing.since = now
-        if status is not before or accusers:
-            standing.cause = why  # more may accuse it by now
-        if status is not before or updated:
-            changes.append(Change(name, before, status, updated, why if status is not before else "it says so"))
+        else:
+            # Clocks and dots aside: a restart from disk says the same again.
+            updated = standing.record.content != record.content or standing.record.origin != record.origin
+            standing.record, standing.suspected, standing.status = record, suspected, status
+            if before in (Status.SUSPECT, Status.DEAD) and status is Status.ALIVE:
+                why = "it is heard again" if not updated else "it refuted what was said of it"
+            if status is not before:
+                standing.since = now
+            if status is not before or accusations:
+                standing.cause = why  # more may accuse it by now
+            if status is not before or updated:
+                changes.append(Change(name, before, status, updated, why if status is not before else "it says so"))
+        if status is not before or known is None:
+            standing.gone = _gone(status, record, accusations, now, wall_offset)
+            (self._gone.discard if standing.gone is None else self._gone.add)(name)
 
-    def _verdict(self, name: str, record: Record, accusers: int, suspected: float | None, now: float) -> Status:
+    def _verdict(
+        self,
+        name: str,
+        record: Record,
+        accusers: Collection[str],
+        suspected: float | None,
+        now: float,
+        *,
+        was_dead: bool,
+    ) -> Status:
         if member_of(record).left:
             return Status.LEFT
         if suspected is None:
             return Status.ALIVE
-        if accusers >= self.quorum(name):
+        if was_dead or sum(accuser not in self._accused for accuser in accusers) >= QUORUM:
             return Status.DEAD
-        if len(self.monitors.of(name)) > 1:
-            return Status.SUSPECT
-        return Status.DEAD if now >= suspected + self._suspicion_timeout else Status.SUSPECT
+        dies = self._dies_in_time(name, len(accusers)) and now >= suspected + self._suspicion_timeout
+        return Status.DEAD if dies else Status.SUSPECT
+
+    def _dies_in_time(self, name: str, accusers: int) -> bool:
+        """Whether a suspect is dead once it has been one for `suspicion_timeout`."""
+        return accusers >= QUORUM or len(self.monitors.of(name)) < QUORUM
+
+    def _due(self, name: str) -> float:
+        """When the status of an accused member changes by time alone."""
+        standing = self._standings[name]
+        if standing.status is not Status.SUSPECT or standing.suspected is None:
+            return _NEVER
+        due = standing.suspected + self._suspicion_timeout
+        return due if self._dies_in_time(name, len(self.accusations(name))) else _NEVER
 
     def _forgotten(self, name: str, changes: list[Change]) -> None:
         standing = self._standings.pop(name, None)
@@ -436,19 +468,19 @@ class Membership:
             return  # an accusation of somebody whom this node does not know, or no longer
         self.monitors.remove(name)
         self._accused.discard(name)
+        self._gone.discard(name)
         self._contacts.pop(name, None)
         self._unreachable.discard(name)
         changes.append(Change(name, standing.status, None, False, "it was forgotten"))
 
     def newer(self, origin: Origin) -> int:
-        """The generation of the newest life of a node that is known, if it is newer than this one; else 0."""
-        known = []
-        if (record := self._records.get(origin.node_id)) is not None:
-            known.append(record.origin.generation)
-        if (contact := self._contacts.get(origin.node_id)) is not None:
-            known.append(contact.origin.generation)
-        newest = max(known, default=0)
-        return newest if newest > origin.generation else 0
+        """The generation of the newest life of a node by its member record, if it is newer than this one; else 0."""
+        record = self._records.get(origin.node_id)
+        return record.origin.generation if record is not None and record.origin.generation > origin.generation else 0
+
+    def forgotten(self, origin: Origin) -> bool:
+        """Whether a life was forgotten that speaks to us after all: what it said of itself first is covered here."""
+        return origin.node_id not in self._records and self._store.coverage.sequence(origin) > 0
 
     def incarnation(self) -> int:
         """The number of this node's next member record."""
@@ -498,6 +530,23 @@ class Membership:
         """Who of the peers is reachable is to be looked up anew."""
         if self._view is not None:
             self._view.reachable = None
+
+
+def _life(record: Record) -> tuple[int, int]:
+    """What accusations are about: a member's generation and incarnation."""
+    return record.origin.generation, member_of(record).incarnation
+
+
+def _gone(
+    status: Status, record: Record, accusations: Mapping[str, Record], now: float, wall_offset: float
+) -> float | None:
+    """See `Standing.gone`. This node may have started long after it happened; whatever clocks say, it has by now."""
+    if status is Status.LEFT:
+        left_at = member_of(record).left_at
+        return min(now, left_at - wall_offset) if left_at else now
+    if status is Status.DEAD:
+        return min(now, max(accusation_of(one).at for one in accusations.values()) - wall_offset)
+    return None
 
 
 def _cause(status: Status, accusers: list[str]) -> str:

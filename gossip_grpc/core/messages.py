@@ -27,11 +27,15 @@ class PullRequest:
 
 @dataclass(slots=True)
 class PullReply:
-    """Of a comparison: agreement, or the responder's digest. Of a fetch: the delta."""
+    """Of a comparison: agreement, or the responder's digest. Of a fetch: the delta.
+
+    `forgotten`: the responder has forgotten the sender, which is to announce itself anew.
+    """
 
     agreed: bool = False
     digest: Digest | None = None
     delta: Delta | None = None
+    forgotten: bool = False
 
 
 @dataclass(slots=True)
@@ -45,16 +49,17 @@ class PushRequest:
 
 @dataclass(slots=True)
 class PushReply:
-    """How many records were new; whether the hashes agree; if not, the receiver's digest."""
+    """How many records were new; whether the hashes agree; if not, the receiver's digest. `forgotten` as above."""
 
     fresh: int = 0
     agreed: bool = False
     digest: Digest | None = None
+    forgotten: bool = False
 
 
 @dataclass(slots=True)
 class HeartbeatRequest:
-    """I am alive: by whom is in every message; in which incarnation, the how manyth, and what it knows."""
+    """I am alive: by whom is in every message; in which incarnation, a number that only grows, and what it knows."""
 
     incarnation: int
     beat: int
@@ -76,10 +81,10 @@ class HeartbeatReply:
 
 @dataclass(slots=True)
 class ProbeRequest:
-    """Whether a node can be reached: the one called, or by it another one at an address."""
+    """Whether the node called is the target; or (`relay`) whether the node called can reach the target."""
 
     target: Origin
-    address: str
+    relay: bool = False
 
 
 @dataclass(slots=True)

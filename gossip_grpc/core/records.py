@@ -74,7 +74,12 @@ class Dot(NamedTuple):
 
 
 class Member(NamedTuple):
-    """What a node says of itself. `incarnation` counts its own records within its generation, from 1."""
+    """What a node says of itself.
+
+    Attributes:
+        incarnation: counts its own records within its generation, from 1.
+        left_at: when it left, Unix time in seconds by its own clock; 0 if it did not say.
+    """
 
     incarnation: int
     peer_address: str
@@ -83,6 +88,7 @@ class Member(NamedTuple):
     tags: Mapping[str, str] = {}
     version: str = ""
     left: bool = False
+    left_at: float = 0.0
 
 
 class Accusation(NamedTuple):

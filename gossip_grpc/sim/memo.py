@@ -54,7 +54,7 @@ class MemoPeering(Peering):
     def __init__(self, engine: Engine, memo: Memo, *, cluster: str, address: str) -> None:
         super().__init__(engine, cluster=cluster, address=address)
         self._memo = memo
-        self._answers: dict[tuple[int, bool], bytes] = {}
+        self._answers: dict[tuple[int, bool, bool], bytes] = {}
 
     def push_bodies(self, request: PushRequest) -> Iterable[bytes]:
         """As of Peering."""
@@ -90,7 +90,7 @@ class MemoPeering(Peering):
         reply = self.take_push(sender, pushed, now)
         if reply.digest is not None:
             return self.push_response(reply).SerializeToString()
-        key = (reply.fresh, reply.agreed)
+        key = (reply.fresh, reply.agreed, reply.forgotten)
         answer = self._answers.get(key)
         if answer is None:
             answer = self.push_response(reply).SerializeToString()

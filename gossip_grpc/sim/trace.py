@@ -98,9 +98,10 @@ def describe_sign(raw: bytes, kind: int, *, request: bool) -> str:
         if not request:
             return f"hash {peer_pb2.HeartbeatResponse.FromString(raw).digest_hash:016x}"
         beat = peer_pb2.HeartbeatRequest.FromString(raw)
-        return f"{beat.beat} of incarnation {beat.incarnation}, hash {beat.digest_hash:016x}"
+        return f"incarnation {beat.incarnation}, hash {beat.digest_hash:016x}"
     if request:
-        return f"reach {peer_pb2.ProbeRequest.FromString(raw).target_node_id}"
+        probe = peer_pb2.ProbeRequest.FromString(raw)
+        return f"{'reach' if probe.relay else 'are you'} {probe.target_node_id}"
     return "reached" if peer_pb2.ProbeResponse.FromString(raw).reached else "not reached"
 
 

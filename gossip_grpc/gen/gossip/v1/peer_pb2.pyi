@@ -492,6 +492,7 @@ class MemberRecord(google.protobuf.message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     LEFT_FIELD_NUMBER: builtins.int
+    LEFT_AT_SECONDS_FIELD_NUMBER: builtins.int
     origin: builtins.int
     """Index of the member itself in the delta's table."""
     sequence: builtins.int
@@ -510,6 +511,8 @@ class MemberRecord(google.protobuf.message.Message):
     """The version of gossip-grpc it runs."""
     left: builtins.bool
     """Whether it has left."""
+    left_at_seconds: builtins.float
+    """When it left, Unix time in seconds by its own clock; 0 if it has not."""
     @property
     def tags(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Its tags, at most 8 KiB of keys and values."""
@@ -527,8 +530,9 @@ class MemberRecord(google.protobuf.message.Message):
         tags: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         version: builtins.str = ...,
         left: builtins.bool = ...,
+        left_at_seconds: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["client_address", b"client_address", "clock", b"clock", "incarnation", b"incarnation", "left", b"left", "origin", b"origin", "peer_address", b"peer_address", "sequence", b"sequence", "tags", b"tags", "version", b"version", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client_address", b"client_address", "clock", b"clock", "incarnation", b"incarnation", "left", b"left", "left_at_seconds", b"left_at_seconds", "origin", b"origin", "peer_address", b"peer_address", "sequence", b"sequence", "tags", b"tags", "version", b"version", "zone", b"zone"]) -> None: ...
 
 global___MemberRecord = MemberRecord
 
@@ -582,10 +586,13 @@ class PushResponse(google.protobuf.message.Message):
     FRESH_FIELD_NUMBER: builtins.int
     AGREED_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
+    FORGOTTEN_FIELD_NUMBER: builtins.int
     fresh: builtins.int
     """How many of the records were new to the receiver."""
     agreed: builtins.bool
     """Whether the digest's hash sent equals the receiver's. False where none was sent."""
+    forgotten: builtins.bool
+    """The answering node covers what the sender said of itself, but has forgotten it: the sender is to say it anew."""
     @property
     def sender(self) -> global___Sender:
         """Who answers."""
@@ -601,9 +608,10 @@ class PushResponse(google.protobuf.message.Message):
         fresh: builtins.int = ...,
         agreed: builtins.bool = ...,
         digest: global___Digest | None = ...,
+        forgotten: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["digest", b"digest", "sender", b"sender"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agreed", b"agreed", "digest", b"digest", "fresh", b"fresh", "sender", b"sender"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agreed", b"agreed", "digest", b"digest", "forgotten", b"forgotten", "fresh", b"fresh", "sender", b"sender"]) -> None: ...
 
 global___PushResponse = PushResponse
 
@@ -655,8 +663,11 @@ class PullResponse(google.protobuf.message.Message):
     AGREED_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
     DELTA_FIELD_NUMBER: builtins.int
+    FORGOTTEN_FIELD_NUMBER: builtins.int
     agreed: builtins.bool
     """Comparison: whether both hashes are equal."""
+    forgotten: builtins.bool
+    """The answering node covers what the sender said of itself, but has forgotten it: the sender is to say it anew."""
     @property
     def sender(self) -> global___Sender:
         """Who answers; set on the first message."""
@@ -676,9 +687,10 @@ class PullResponse(google.protobuf.message.Message):
         agreed: builtins.bool = ...,
         digest: global___Digest | None = ...,
         delta: global___Delta | None = ...,
+        forgotten: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["delta", b"delta", "digest", b"digest", "sender", b"sender"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agreed", b"agreed", "delta", b"delta", "digest", b"digest", "sender", b"sender"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agreed", b"agreed", "delta", b"delta", "digest", b"digest", "forgotten", b"forgotten", "sender", b"sender"]) -> None: ...
 
 global___PullResponse = PullResponse
 
@@ -695,7 +707,7 @@ class HeartbeatRequest(google.protobuf.message.Message):
     incarnation: builtins.int
     """The sender's incarnation."""
     beat: builtins.int
-    """Counts the sender's heartbeats to this monitor in this generation, from 1. Never relayed."""
+    """Grows with each of the sender's heartbeats in this incarnation; one that does not is a replay. Never relayed."""
     digest_hash: builtins.int
     """Hash of the sender's digest; a monitor whose own differs syncs soon."""
     @property
@@ -748,7 +760,7 @@ global___HeartbeatResponse = HeartbeatResponse
 
 @typing.final
 class ProbeRequest(google.protobuf.message.Message):
-    """Asks a node whether it reaches a target."""
+    """Asks a node whether it is the target, or whether it can reach it."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -756,12 +768,15 @@ class ProbeRequest(google.protobuf.message.Message):
     TARGET_NODE_ID_FIELD_NUMBER: builtins.int
     TARGET_GENERATION_FIELD_NUMBER: builtins.int
     TARGET_ADDRESS_FIELD_NUMBER: builtins.int
+    RELAY_FIELD_NUMBER: builtins.int
     target_node_id: builtins.str
-    """The node to be reached: its stable name. The node asked itself for a direct ping."""
+    """The target: its stable name."""
     target_generation: builtins.int
     """The target's generation as the asker knows it."""
     target_address: builtins.str
-    """Where the target is reached, HOST:PORT."""
+    """Not used: who relays a probe calls the address that it knows itself, not one that somebody names."""
+    relay: builtins.bool
+    """Whether the node asked, if it is not the target, is to find out whether it can reach it."""
     @property
     def sender(self) -> global___Sender:
         """Who asks."""
@@ -773,9 +788,10 @@ class ProbeRequest(google.protobuf.message.Message):
         target_node_id: builtins.str = ...,
         target_generation: builtins.int = ...,
         target_address: builtins.str = ...,
+        relay: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["sender", b"sender"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["sender", b"sender", "target_address", b"target_address", "target_generation", b"target_generation", "target_node_id", b"target_node_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["relay", b"relay", "sender", b"sender", "target_address", b"target_address", "target_generation", b"target_generation", "target_node_id", b"target_node_id"]) -> None: ...
 
 global___ProbeRequest = ProbeRequest
 
@@ -789,9 +805,9 @@ class ProbeResponse(google.protobuf.message.Message):
     REACHED_FIELD_NUMBER: builtins.int
     TARGET_INCARNATION_FIELD_NUMBER: builtins.int
     reached: builtins.bool
-    """Whether the target answered the node asked."""
+    """Whether the node asked is the target, or the target answered it."""
     target_incarnation: builtins.int
-    """The target's incarnation, if it answered."""
+    """Not used: an accusation is void by what its target says itself."""
     @property
     def sender(self) -> global___Sender:
         """Who answers."""

@@ -81,14 +81,14 @@ class PeerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Says "I am alive" to a monitor. UNIMPLEMENTED until failure detection lands.
+        """Says "I am alive" to a monitor.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Probe(self, request, context):
-        """Asks whether a target is reachable from the node asked. UNIMPLEMENTED until failure detection lands.
+        """Asks a node whether it is the target, or whether it can reach it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,13 +42,13 @@ class PeerServiceStub:
         gossip_grpc.gen.gossip.v1.peer_pb2.HeartbeatRequest,
         gossip_grpc.gen.gossip.v1.peer_pb2.HeartbeatResponse,
     ]
-    """Says "I am alive" to a monitor. UNIMPLEMENTED until failure detection lands."""
+    """Says "I am alive" to a monitor."""
 
     Probe: grpc.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.peer_pb2.ProbeRequest,
         gossip_grpc.gen.gossip.v1.peer_pb2.ProbeResponse,
     ]
-    """Asks whether a target is reachable from the node asked. UNIMPLEMENTED until failure detection lands."""
+    """Asks a node whether it is the target, or whether it can reach it."""
 
 class PeerServiceAsyncStub:
     """Node to node, on the peer port. Two RPCs carry three strategies: `push` is Push, `pull` is Pull, `push-pull` is
@@ -74,13 +74,13 @@ class PeerServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.peer_pb2.HeartbeatRequest,
         gossip_grpc.gen.gossip.v1.peer_pb2.HeartbeatResponse,
     ]
-    """Says "I am alive" to a monitor. UNIMPLEMENTED until failure detection lands."""
+    """Says "I am alive" to a monitor."""
 
     Probe: grpc.aio.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.peer_pb2.ProbeRequest,
         gossip_grpc.gen.gossip.v1.peer_pb2.ProbeResponse,
     ]
-    """Asks whether a target is reachable from the node asked. UNIMPLEMENTED until failure detection lands."""
+    """Asks a node whether it is the target, or whether it can reach it."""
 
 class PeerServiceServicer(metaclass=abc.ABCMeta):
     """Node to node, on the peer port. Two RPCs carry three strategies: `push` is Push, `pull` is Pull, `push-pull` is
@@ -112,7 +112,7 @@ class PeerServiceServicer(metaclass=abc.ABCMeta):
         request: gossip_grpc.gen.gossip.v1.peer_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.peer_pb2.HeartbeatResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.peer_pb2.HeartbeatResponse]]:
-        """Says "I am alive" to a monitor. UNIMPLEMENTED until failure detection lands."""
+        """Says "I am alive" to a monitor."""
 
     @abc.abstractmethod
     def Probe(
@@ -120,6 +120,6 @@ class PeerServiceServicer(metaclass=abc.ABCMeta):
         request: gossip_grpc.gen.gossip.v1.peer_pb2.ProbeRequest,
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.peer_pb2.ProbeResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.peer_pb2.ProbeResponse]]:
-        """Asks whether a target is reachable from the node asked. UNIMPLEMENTED until failure detection lands."""
+        """Asks a node whether it is the target, or whether it can reach it."""
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
