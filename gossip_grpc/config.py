@@ -329,16 +329,17 @@ class Config:
         rule=_seconds(0, 3600),
         help="How long a member is suspect until it is dead if it has one monitor only, as in a cluster of two, or if "
         "those who accuse it are accused themselves. If two accuse it whom nobody accuses, it is dead at once.",
-        trade_off="Too low: in a cluster of two an accused member has no time to refute, and neither has anybody when a "
-        "partition ends. Too high: there, or when many nodes fail at once, a crash is found out that much later.",
+        trade_off="Too low: in a cluster of two an accused member has no time to refute, and neither has anybody when "
+        "a partition ends. Too high: there, or when many nodes fail at once, a crash is found out that much later.",
     )
     reap_after: float = _setting(
         _DETECTOR.reap_after,
         rule=_seconds(1, 315_360_000),
         help="How long a member that is dead or has left is remembered, from the last accusation, or from when it "
         "left. While it is, the node tries to reach it now and then.",
-        trade_off="Too low: the two sides of a longer partition forget each other; then only seeds bring them together, "
-        "and who has none there stays away. Too high: lists of members are full of those that will not come back.",
+        trade_off="Too low: the two sides of a longer partition forget each other; then only seeds bring them "
+        "together, and who has none there stays away. Too high: lists of members are full of those that will not "
+        "come back.",
     )
     leave_timeout: float = _setting(
         3.0,
