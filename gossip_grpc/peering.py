@@ -120,10 +120,10 @@ class _Pull(Exchange):
         self,
         peering: Peering,
         call: Call,
-        body: peer_pb2.PullRequest | peer_pb2.HeartbeatRequest | peer_pb2.ProbeRequest,
+        body: bytes,
     ) -> None:
         super().__init__(peering, call)
-        self._raw: bytes | None = peering.head + body.SerializeToString()
+        self._raw: bytes | None = peering.head + body
 
     def request(self) -> bytes | None:
         raw, self._raw = self._raw, None
@@ -136,7 +136,7 @@ class _Compare(_Pull):
     __slots__ = ("_answer",)
 
     def __init__(self, peering: Peering, call: Call, request: PullRequest) -> None:
-        super().__init__(peering, call, peer_pb2.PullRequest(digest_hash=request.digest_hash))
+        super().__init__(peering, call, peer_pb2.PullRequest(digest_hash=request.digest_hash).SerializeToString())
         self._answer: tuple[Sender, PullReply] | None = None
 
     def response(self, raw: bytes, now: float) -> None:  # noqa: ARG002 - like all exchanges
@@ -157,7 +157,8 @@ class Fetch(_Pull):
     __slots__ = ("_begun", "_complete")
 
     def __init__(self, peering: Peering, call: Call, digest: Digest, *, repair: bool) -> None:
-        super().__init__(peering, call, peer_pb2.PullRequest(digest=wire.encode_digest(digest), repair=repair))
+        body = peer_pb2.PullRequest(digest=wire.encode_digest(digest), repair=repair)
+        super().__init__(peering, call, body.SerializeToString())
         self._begun = self._complete = False
 
     def response(self, raw: bytes, now: float) -> None:
@@ -188,21 +189,17 @@ class _Heartbeat(_Pull):
     __slots__ = ("_answer",)
 
     def __init__(self, peering: Peering, call: Call, request: HeartbeatRequest) -> None:
-        body = peer_pb2.HeartbeatRequest(
-            incarnation=request.incarnation, beat=request.beat, digest_hash=request.digest_hash
-        )
-        super().__init__(peering, call, body)
-        self._answer: peer_pb2.HeartbeatResponse | None = None
+        super().__init__(peering, call, peering.heartbeat_body(request))
+        self._answer: tuple[Sender, HeartbeatReply] | None = None
 
     def response(self, raw: bytes, now: float) -> None:  # noqa: ARG002 - like all exchanges
-        self._answer = peer_pb2.HeartbeatResponse.FromString(raw)
+        self._answer = self._peering.read_heartbeat_response(raw)
         self.done = True
 
     def end(self, now: float) -> None:
         if self._answer is None:
             raise ProtocolError("the peer answered a heartbeat with nothing")
-        origin, address = wire.decode_sender(self._answer.sender, self._peering.cluster)
-        reply = HeartbeatReply(self._answer.digest_hash, self._answer.newer_generation)
+        (origin, address), reply = self._answer
         self._peering.engine.on_heartbeat_reply(self.call, origin, address, reply, now)
 
 
@@ -219,7 +216,7 @@ class Probe(_Pull):
         body = peer_pb2.ProbeRequest(
             target_node_id=request.target.node_id, target_generation=request.target.generation, relay=request.relay
         )
-        super().__init__(peering, call, body)
+        super().__init__(peering, call, body.SerializeToString())
         self.reached = False
         self._answer: peer_pb2.ProbeResponse | None = None
         self._relayed = relayed
@@ -248,7 +245,7 @@ class Peering:
         address: where peers reach this node, HOST:PORT.
     """
 
-    __slots__ = ("_serving", "_transfers", "cluster", "engine", "head", "sender")
+    __slots__ = ("_heartbeat", "_serving", "_transfers", "cluster", "engine", "head", "sender")
 
     def __init__(self, engine: Engine, *, cluster: str, address: str) -> None:
         self.engine = engine
@@ -258,6 +255,7 @@ class Peering:
         self.head = peer_pb2.PushRequest(sender=self.sender).SerializeToString()
         self._transfers = 0
         self._serving = 0
+        self._heartbeat: tuple[HeartbeatRequest, bytes] | None = None
 
     # Calling
 
@@ -288,6 +286,21 @@ class Peering:
             self._transfers += 1
             return _bodies(wire.encode_delta(request.delta, chunk_bytes), self._transfers, request.digest_hash)
         return rumor_bodies(request.records, chunk_bytes, request.digest_hash)
+
+    def heartbeat_body(self, request: HeartbeatRequest) -> bytes:
+        """The request of a heartbeat, its sender aside; the same one goes to all monitors."""
+        if self._heartbeat is None or self._heartbeat[0] is not request:
+            body = peer_pb2.HeartbeatRequest(
+                incarnation=request.incarnation, beat=request.beat, digest_hash=request.digest_hash
+            )
+            self._heartbeat = (request, body.SerializeToString())
+        return self._heartbeat[1]
+
+    def read_heartbeat_response(self, raw: bytes) -> tuple[Sender, HeartbeatReply]:
+        """The answer of a heartbeat."""
+        answer = peer_pb2.HeartbeatResponse.FromString(raw)
+        sender = Sender(*wire.decode_sender(answer.sender, self.cluster))
+        return sender, HeartbeatReply(answer.digest_hash, answer.newer_generation)
 
     def read_push_response(self, raw: bytes) -> tuple[Sender, PushReply]:
         """One answer of a push."""
@@ -352,9 +365,12 @@ class Peering:
         Raises:
             ProtocolError: it is refused.
         """
-        origin, address = wire.decode_sender(request.sender, self.cluster)
+        sender = Sender(*wire.decode_sender(request.sender, self.cluster))
         said = HeartbeatRequest(request.incarnation, request.beat, request.digest_hash)
-        reply = self.engine.on_heartbeat(origin, address, said, now)
+        return self.heartbeat_response(self.engine.on_heartbeat(*sender, said, now))
+
+    def heartbeat_response(self, reply: HeartbeatReply) -> peer_pb2.HeartbeatResponse:
+        """The answer of a heartbeat."""
         return peer_pb2.HeartbeatResponse(
             sender=self.sender, digest_hash=reply.digest_hash, newer_generation=reply.newer
         )

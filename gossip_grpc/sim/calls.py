@@ -190,8 +190,7 @@ class Calls:
             else:
                 counters.bytes_received += len(raw)
                 if flight.kind == HEARTBEAT:
-                    heartbeat = peer_pb2.HeartbeatRequest.FromString(raw)
-                    answer = target.peering.heartbeat(heartbeat, target.clock(self.events.now)).SerializeToString()
+                    answer = target.peering.answer_heartbeat(raw, target.clock(self.events.now))
                     counters.bytes_sent += len(answer)
                 elif flight.kind == PROBE:
                     found = target.peering.probe(peer_pb2.ProbeRequest.FromString(raw))

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from gossip_grpc import wire
 from gossip_grpc.core.engine import Engine
-from gossip_grpc.core.messages import PushReply, PushRequest
+from gossip_grpc.core.messages import HeartbeatReply, HeartbeatRequest, PushReply, PushRequest
 from gossip_grpc.core.records import Record
 from gossip_grpc.gen.gossip.v1 import peer_pb2
 from gossip_grpc.peering import Peering, Pushed, Sender, check_size, decode_push
@@ -30,13 +30,15 @@ _V = TypeVar("_V")
 class Memo:
     """What one world has encoded and decoded lately."""
 
-    __slots__ = ("bodies", "pushed", "replies", "senders")
+    __slots__ = ("beat_replies", "beats", "bodies", "pushed", "replies", "senders")
 
     def __init__(self) -> None:
         self.bodies: dict[tuple[int, ...], tuple[list[Record], list[bytes]]] = {}
         """By the identities of the records, which are kept so that no other record can take their place."""
         self.pushed: dict[bytes, Pushed] = {}
         self.senders: dict[tuple[bytes, str], Sender] = {}
+        self.beats: dict[bytes, HeartbeatRequest] = {}
+        self.beat_replies: dict[tuple[bytes, str], tuple[Sender, HeartbeatReply]] = {}
         self.replies: dict[tuple[bytes, str], tuple[Sender, PushReply]] = {}
 
 
@@ -49,12 +51,13 @@ def _keep(memo: dict[_K, _V], key: _K, value: _V) -> None:
 class MemoPeering(Peering):
     """A peering that looks into the world's memo first. Its bytes are those of `Peering`."""
 
-    __slots__ = ("_answers", "_memo")
+    __slots__ = ("_answers", "_beat_answer", "_memo")
 
     def __init__(self, engine: Engine, memo: Memo, *, cluster: str, address: str) -> None:
         super().__init__(engine, cluster=cluster, address=address)
         self._memo = memo
         self._answers: dict[tuple[int, bool, bool], bytes] = {}
+        self._beat_answer: tuple[tuple[int, int] | None, bytes] = (None, b"")
 
     def push_bodies(self, request: PushRequest) -> Iterable[bytes]:
         """As of Peering."""
@@ -71,17 +74,11 @@ class MemoPeering(Peering):
 
     def answer_push(self, raw: bytes, now: float) -> bytes:
         """Answer a push, bytes for bytes; see `Peering.push`."""
-        size = len(raw)
-        length = raw[1] + 2 if size > 2 else _SHORT + 1
-        if size > MEMO_BYTES or length > min(_SHORT, size) or raw[0] != _SENDER:
+        found = self._speaker(raw)
+        if found is None:
             return self.push(peer_pb2.PushRequest.FromString(raw), now).SerializeToString()
-        head, body = raw[:length], raw[length:]
+        sender, body = found
         memo = self._memo
-        sender = memo.senders.get((head, self.cluster))
-        if sender is None:
-            check_size(size)
-            sender = Sender(*wire.decode_sender(peer_pb2.PushRequest.FromString(head).sender, self.cluster))
-            _keep(memo.senders, (head, self.cluster), sender)
         pushed = memo.pushed.get(body)
         if pushed is None:
             pushed = decode_push(peer_pb2.PushRequest.FromString(body))
@@ -96,6 +93,48 @@ class MemoPeering(Peering):
             answer = self.push_response(reply).SerializeToString()
             _keep(self._answers, key, answer)
         return answer
+
+    def answer_heartbeat(self, raw: bytes, now: float) -> bytes:
+        """Answer a heartbeat, bytes for bytes; see `Peering.heartbeat`."""
+        found = self._speaker(raw)
+        if found is None:
+            return self.heartbeat(peer_pb2.HeartbeatRequest.FromString(raw), now).SerializeToString()
+        (origin, address), body = found
+        beats = self._memo.beats
+        said = beats.get(body)
+        if said is None:
+            message = peer_pb2.HeartbeatRequest.FromString(body)
+            said = HeartbeatRequest(message.incarnation, message.beat, message.digest_hash)
+            _keep(beats, body, said)
+        reply = self.engine.on_heartbeat(origin, address, said, now)
+        key = (reply.digest_hash, reply.newer)
+        if self._beat_answer[0] != key:
+            self._beat_answer = (key, self.heartbeat_response(reply).SerializeToString())
+        return self._beat_answer[1]
+
+    def _speaker(self, raw: bytes) -> tuple[Sender, bytes] | None:
+        """Who sent a message, and the rest of it; None if it is none of those that are sent again and again."""
+        size = len(raw)
+        length = raw[1] + 2 if size > 2 else _SHORT + 1
+        if size > MEMO_BYTES or length > min(_SHORT, size) or raw[0] != _SENDER:
+            return None
+        head = raw[:length]
+        senders = self._memo.senders
+        sender = senders.get((head, self.cluster))
+        if sender is None:
+            check_size(size)
+            sender = Sender(*wire.decode_sender(peer_pb2.PushRequest.FromString(head).sender, self.cluster))
+            _keep(senders, (head, self.cluster), sender)
+        return sender, raw[length:]
+
+    def read_heartbeat_response(self, raw: bytes) -> tuple[Sender, HeartbeatReply]:
+        """As of Peering."""
+        replies = self._memo.beat_replies
+        found = replies.get((raw, self.cluster))
+        if found is None:
+            found = super().read_heartbeat_response(raw)
+            _keep(replies, (raw, self.cluster), found)
+        return found
 
     def read_push_response(self, raw: bytes) -> tuple[Sender, PushReply]:
         """As of Peering."""
