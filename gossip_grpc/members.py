@@ -56,7 +56,7 @@ def encode(engine: Engine, record: Record, now: float) -> cluster_pb2.Member:
     member = member_of(record)
     membership = engine.membership
     standing = membership.standing(name)
-    phi = engine.phi(name, now)
+    phi = engine.vigil.phi(name, now)
     return cluster_pb2.Member(
         node_id=name,
         generation=record.origin.generation,
@@ -133,7 +133,7 @@ def explain(engine: Engine, name: str, now: float) -> cluster_pb2.ClusterService
 
 
 def _view(engine: Engine, name: str, now: float) -> cluster_pb2.MonitorView | None:
-    detector = engine.detector
+    detector = engine.vigil.detector
     watch = detector.watches.get(name)
     if watch is None:  # about to be
         return None

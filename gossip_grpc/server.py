@@ -332,7 +332,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         self, request: cluster_pb2.ClusterServiceForgetMemberRequest, context: Any
     ) -> cluster_pb2.ClusterServiceForgetMemberResponse:
         node = self._node
-        node.engine.forget_member(request.node_id, node.scheduler.now())
+        node.engine.vigil.forget_member(request.node_id, node.scheduler.now())
         node.scheduler.pump()
         return cluster_pb2.ClusterServiceForgetMemberResponse()
 

@@ -97,8 +97,8 @@ def run(text: str, until: float, seed: int = 1) -> Watched:
 def reap_after(world: Watched, seconds: float) -> None:
     """Let those that are up forget the dead after so long."""
     for host in world.live():
-        engine = world.of(host.name)
-        engine.settings = replace(engine.settings, detector=replace(engine.settings.detector, reap_after=seconds))
+        vigil = world.of(host.name).vigil
+        vigil._settings = replace(vigil._settings, reap_after=seconds)
 
 
 # Crashes
@@ -238,7 +238,7 @@ def test_a_pause_of_thirty_seconds_and_the_burst_after_it_leave_the_detectors_as
     world = run("cluster 6\nat 10s pause n2\nat 40s resume n2", 60.0)
     assert world.all_alive()
     for host in world.live():
-        for watch in world.of(host.name).detector.watches.values():
+        for watch in world.of(host.name).vigil.detector.watches.values():
             assert watch.intervals.mean < 0.7
     world.apply(parse("cluster 6\nat 1s crash n2").actions[0])
     world.run_until(65.0)
@@ -346,7 +346,7 @@ def test_a_dead_member_is_reaped_and_not_learned_again_from_a_slow_node() -> Non
 
 def test_an_operator_has_a_dead_member_forgotten_everywhere_and_a_new_life_of_it_is_welcome() -> None:
     world = run("cluster 6\nat 5s crash n3\nat 40s restart n3", 20.0)
-    world.of("n1").forget_member("n3", world.hosts["n1"].clock(world.now))
+    world.of("n1").vigil.forget_member("n3", world.hosts["n1"].clock(world.now))
     world.run_until(25.0)
     assert world.views("n3") == {None}
     world.run_until(45.0)
@@ -355,7 +355,7 @@ def test_an_operator_has_a_dead_member_forgotten_everywhere_and_a_new_life_of_it
 
 def test_a_member_that_was_to_be_forgotten_and_is_not_dead_after_all_comes_back() -> None:
     world = run("cluster 6\nat 5s cut n3 | n1 n2 n4 n5 n6\nat 30s heal", 15.0)
-    world.of("n1").forget_member("n3", world.hosts["n1"].clock(world.now))
+    world.of("n1").vigil.forget_member("n3", world.hosts["n1"].clock(world.now))
     world.run_until(29.9)
     assert world.views("n3") == {None}
     world.run_until(40.0)
@@ -365,10 +365,10 @@ def test_a_member_that_was_to_be_forgotten_and_is_not_dead_after_all_comes_back(
 def test_only_members_that_are_dead_or_have_left_can_be_forgotten() -> None:
     world = run("cluster 3", 5.0)
     with pytest.raises(LocalError, match="n2 is ALIVE; only members that are DEAD or LEFT") as alive:
-        world.of("n1").forget_member("n2", 5.0)
+        world.of("n1").vigil.forget_member("n2", 5.0)
     assert alive.value.reason is Reason.MEMBER_ALIVE
     with pytest.raises(NotFoundError, match="there is no member 'n9'") as unknown:
-        world.of("n1").forget_member("n9", 5.0)
+        world.of("n1").vigil.forget_member("n9", 5.0)
     assert unknown.value.reason is Reason.MEMBER_NOT_FOUND
 
 
@@ -452,8 +452,8 @@ def test_whoever_can_be_reached_is_not_accused(who: str) -> None:
         (ping,) = probes(engine)
     sender = C if who == "another" else B
     engine.on_probe_reply(ping, sender, f"{sender.node_id}:1", ProbeReply(reached=True), 3.2)
-    assert engine.detector.watches["b"].phase is Phase.LISTENING
-    assert engine.phi("b", 3.2) == pytest.approx(0.0, abs=1e-6)
+    assert engine.vigil.detector.watches["b"].phase is Phase.LISTENING
+    assert engine.vigil.phi("b", 3.2) == pytest.approx(0.0, abs=1e-6)
     engine.on_failure(ping, "late", 3.3)
     assert not accused(engine)
 
@@ -505,7 +505,7 @@ def test_relayed_or_replayed_digests_and_rumors_of_a_member_are_no_sign_of_its_l
         until(engine, float(second))
         engine.on_push(C, "c:1", [member(B, 1 + second, incarnation=1 + second)], None, float(second))
         beat(engine, C, float(second))
-    assert engine.detector.watches["b"].heard == 0.0
+    assert engine.vigil.detector.watches["b"].heard == 0.0
     assert "b" in {call.peer.node_id for call in until(engine, 3.0)}
 
 
@@ -620,7 +620,7 @@ def test_what_was_found_out_of_an_incarnation_says_nothing_of_the_next_one() -> 
     engine = accusing()
     engine.on_push(C, "c:1", [member(B, 2, incarnation=2), accusation(B, C, 2, incarnation=2)], None, 4.0)
     assert engine.membership.status("b") is SUSPECT
-    assert engine.detector.watches["b"].phase is Phase.LISTENING
+    assert engine.vigil.detector.watches["b"].phase is Phase.LISTENING
     (ping,) = until(engine, 6.8)
     engine.on_failure(ping, "lost", 6.9)
     assert accused(engine)
@@ -645,8 +645,8 @@ def test_timers_that_are_a_little_late_are_no_standstill_however_short_the_pause
 
 def test_phi_is_known_of_the_members_a_node_monitors_only() -> None:
     engine = engine_of(B)
-    assert engine.phi("b", 0.1) == pytest.approx(0.0, abs=1e-6)
-    assert engine.phi("a", 0.1) is None
+    assert engine.vigil.phi("b", 0.1) == pytest.approx(0.0, abs=1e-6)
+    assert engine.vigil.phi("a", 0.1) is None
 
 
 def test_a_heartbeat_that_lastingly_says_something_else_leads_to_a_round() -> None:
@@ -659,8 +659,8 @@ def test_a_heartbeat_that_lastingly_says_something_else_leads_to_a_round() -> No
 def test_strangers_and_our_own_word_lead_to_no_round() -> None:
     engine = engine_of(B)
     for now in (1.0, 2.0):
-        engine._compare_with(Origin("nobody", 1), 99, now)
-        engine._compare_with(A, 99, now)
+        engine.vigil.compare(Origin("nobody", 1), 99, now)
+        engine.vigil.compare(A, 99, now)
     assert engine.counters.rounds == 0
 
 

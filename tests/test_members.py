@@ -76,7 +76,7 @@ def test_phi_is_shown_of_members_that_this_node_monitors_only() -> None:
     everybody = [Origin(f"n{number}", 1) for number in range(20)]
     engine = engine_of(*map(member, everybody))
     seen = {name for name in engine.store.members() if shown(engine, name).HasField("phi")}
-    assert seen == set(engine.detector.watches)
+    assert seen == set(engine.vigil.detector.watches)
     assert 0 < len(seen) < 20
     watched = min(seen)
     assert shown(engine, watched, 1.0).phi < shown(engine, watched, 10.0).phi

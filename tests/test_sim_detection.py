@@ -244,8 +244,8 @@ def test_a_scenario_can_set_threshold_and_pause() -> None:
     assert parse(format(schedule)) == schedule
     host = World(schedule, 1).hosts["n1"]
     assert host.engine is not None
-    assert host.engine.detector.settings.phi_threshold == 4.5
-    assert host.engine.detector.settings.acceptable_pause == 0.5
+    assert host.engine.vigil.detector.settings.phi_threshold == 4.5
+    assert host.engine.vigil.detector.settings.acceptable_pause == 0.5
     for word in ("0", "high", "nan"):
         with pytest.raises(ScheduleError, match="a threshold of phi"):
             parse(f"cluster 3 threshold={word}\nend 1s\n")

@@ -87,8 +87,8 @@ async def test_a_watcher_is_told_all_members_then_that_these_were_all_then_what_
         watched.learn(member(C))
         watched.learn(member(C, 2, incarnation=2, tags={"k": "v"}))
         watched.learn(member(C, 3, incarnation=3, left=True))
-        watched.engine._forget("c")
-        watched.engine._look_at_members(2.0)
+        watched.engine.vigil.forget("c")
+        watched.engine.vigil.look(2.0)
         watched.log_effects()
         after = await take(stream, 4)
     assert told(after) == ["alive c", "updated c", "left c", "reaped c"]

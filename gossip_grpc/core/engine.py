@@ -21,9 +21,9 @@ from typing import cast
 
 from gossip_grpc.core.counters import Counters
 from gossip_grpc.core.coverage import Coverage
-from gossip_grpc.core.detector import Detector, DetectorSettings, Phase
+from gossip_grpc.core.detector import DetectorSettings
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
-from gossip_grpc.core.membership import Membership, Peer, Status
+from gossip_grpc.core.membership import Membership, Peer
 from gossip_grpc.core.messages import (
     Call,
     Effect,
@@ -39,13 +39,14 @@ from gossip_grpc.core.messages import (
     Round,
     StepDown,
 )
-from gossip_grpc.core.records import SYSTEM_KINDS, Accusation, Kind, Member, Origin, Record, Value
+from gossip_grpc.core.records import SYSTEM_KINDS, Kind, Member, Origin, Record, Value
 from gossip_grpc.core.rumor import Rumors
-from gossip_grpc.core.selection import SelectorKind, make_selector, pick, revive
-from gossip_grpc.core.store import Store, accusation_of, member_of
+from gossip_grpc.core.selection import SelectorKind, make_selector, revive
+from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Comparison, Delta, Digest, Strategy, compare, hash_digest
 from gossip_grpc.core.transfer import InboundDelta, check_records
-from gossip_grpc.errors import LimitError, LocalError, NotFoundError, NotReadyError, Reason, RemoteError
+from gossip_grpc.core.vigil import Vigil
+from gossip_grpc.errors import LimitError, LocalError, NotReadyError, Reason, RemoteError
 
 JITTER = 0.2
 """Rounds are `gossip_interval` apart, give or take this share, so that nodes do not march in step."""
@@ -67,10 +68,6 @@ DIGEST_ROUNDS = 10
 
 MAX_CONFLICTS = 100
 """Lives of other nodes under our id that are logged, each once."""
-
-QUIET = 0.25
-"""Seconds for which a digest must have stood still until a heartbeat that says otherwise leads to a sync: what is on
-its way as a rumor needs none."""
 
 LEAVE_PEERS = 3
 """How many peers a leaving node pushes its leave record to at a time."""
@@ -126,7 +123,6 @@ class Engine:
         self.settings = settings
         self.counters = Counters()
         self.membership = Membership(self.store, member.peer_address, settings.detector.suspicion_timeout)
-        self.detector = Detector(settings.detector)
         self.wall_offset = 0.0
         self.ready = not settings.has_seeds
         self.leaving = False
@@ -145,29 +141,20 @@ class Engine:
         self._heard_at = now  # when a peer answered last, or the start
         self._conflicts: set[int] = set()
         self._announced_at = now
-        self._stall = max(settings.detector.acceptable_pause, settings.detector.heartbeat_interval)
         self._synced = False
         self._next_round = now if settings.has_seeds else now + self._rng.random() * settings.gossip_interval
         self._leave_record: Record | None = None
-        self._next_beat = now + self._rng.random() * settings.detector.heartbeat_interval
-        self._beat = 0
-        self._quiet: tuple[int, float] = (-1, now)
+        self.vigil = Vigil(self, self.store, self.membership, settings.detector, rng, now)
         if self.membership.own() != member._replace(incarnation=self.membership.incarnation() - 1):
             self._announce(member, now)
-        self._look_at_members(now)
+        self.vigil.look(now)
 
     # Time and effects
 
     def deadline(self) -> float:
         """When `tick` is due next."""
         rumor = self._rumors.deadline()
-        return min(
-            self._next_round,
-            self._next_beat,
-            self.detector.deadline(),
-            self.membership.deadline(),
-            self._next_round if rumor is None else rumor,
-        )
+        return min(self._next_round, self.vigil.deadline(), self._next_round if rumor is None else rumor)
 
     def effects(self) -> list[Effect]:
         """Take what is to be done."""
@@ -176,14 +163,9 @@ class Engine:
 
     def tick(self, now: float) -> None:
         """Do what is due: pushes of rumors, heartbeats, questions, a round, purging."""
-        self._wake(now)
+        self.vigil.wake(now)
         self._push_rumors(now)
-        if now >= self._next_beat:
-            self._send_heartbeats(now)
-        for name in self.detector.due(now):
-            self._ping(name)
-        if self.store.members_changed or now >= self.membership.deadline():
-            self._look_at_members(now)
+        self.vigil.tick(now)
         if now < self._next_round:
             return
         if self.leaving:
@@ -194,7 +176,7 @@ class Engine:
         interval = self.settings.gossip_interval if self.ready else BOOTSTRAP_INTERVAL
         self._next_round = now + interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
         self._expire(now)
-        self._reap(now)
+        self.vigil.reap(now)
         self.counters.purged += self.store.purge(now, self.settings.tombstone_retention)
         self._start_rounds()
 
@@ -271,7 +253,7 @@ class Engine:
         member = self.membership.own()
         if member is not None and member.tags != tags:
             self._announce(member._replace(tags=dict(tags)), now)
-            self._look_at_members(now)
+            self.vigil.look(now)
             self._push_rumors(now)
 
     def leave(self, now: float) -> None:
@@ -440,7 +422,7 @@ class Engine:
         if isinstance(request, HeartbeatRequest):
             return  # its monitor will ask; whom this node can call is for its rounds to find out
         if isinstance(request, ProbeRequest):
-            self._unanswered(request.target, direct=call.peer.node_id == request.target.node_id, now=now)
+            self.vigil.unanswered(call, request.target, now)
             return
         self._deltas.pop(call, None)
         if not answered:
@@ -533,7 +515,7 @@ class Engine:
         self.counters.records_merged += len(fresh)
         self.counters.records_ignored += len(records) - len(fresh)
         if self.store.members_changed:
-            self._look_at_members(now)
+            self.vigil.look(now)
         for record in fresh:
             if record.kind is not Kind.MEMBER:
                 break  # members come first
@@ -563,227 +545,72 @@ class Engine:
                 reply.digest = self._own_digest()
         return reply
 
-    # Failure detection
+    # Failure detection: see vigil.py
 
     def on_heartbeat(self, sender: Origin, address: str, request: HeartbeatRequest, now: float) -> HeartbeatReply:
         """A member that this node monitors, or thinks it does, is alive."""
-        self._wake(now)
+        self.vigil.wake(now)
         self._heard(sender, address)
-        self.counters.heartbeats_received += 1
-        if self.detector.heard(sender, now, (request.incarnation, request.beat)):
-            self._withdraw(sender.node_id, now)
-        self._compare_with(sender, request.digest_hash, now)
-        return HeartbeatReply(self.digest_hash(), self.membership.newer(sender))
+        return self.vigil.heartbeat(sender, request, now)
 
     def on_heartbeat_reply(self, call: Call, sender: Origin, address: str, reply: HeartbeatReply, now: float) -> None:
         """The outcome of a heartbeat."""
         self._answer(call, sender, address, now)
         self._check_generation(reply.newer, address)
-        self._compare_with(sender, reply.digest_hash, now)
+        self.vigil.compare(sender, reply.digest_hash, now)
 
     def on_probe(self, sender: Origin, address: str, request: ProbeRequest) -> Call | ProbeReply:
-        """Whether a node can be reached: the answer, or the call that finds out.
-
-        Only who asks for it is helped, and only with a member that is known here, at the address known here: then no
-        address that somebody names is called, and no question goes round in circles.
-        """
+        """Whether a node can be reached: the answer, or the call that finds out."""
         self._heard(sender, address)
-        target = request.target
-        if target.node_id == self.store.origin.node_id:
-            return ProbeReply(reached=target == self.store.origin)
-        known = self.membership.address(target.node_id)
-        if not request.relay or known is None:
-            return ProbeReply(reached=False)
-        timeout = self.settings.detector.probe_timeout
-        return Call(Peer(known, target.node_id), ProbeRequest(target), timeout=timeout)
+        return self.vigil.probe(request)
 
     def on_probe_reply(self, call: Call, sender: Origin, address: str, reply: ProbeReply, now: float) -> None:
         """The outcome of a probe of ours, of the target itself or by somebody else."""
         self._answer(call, sender, address, now)
-        target = cast("ProbeRequest", call.request).target
-        direct = call.peer.node_id == target.node_id
-        if not reply.reached:
-            self._unanswered(target, direct=direct, now=now)
-        elif self.detector.heard(target, now):
-            self._withdraw(target.node_id, now)
+        self.vigil.answered(call, cast("ProbeRequest", call.request).target, reply, now)
 
-    def phi(self, node_id: str, now: float) -> float | None:
-        """The suspicion level of a member that this node monitors; None of others."""
-        return self.detector.phi(node_id, now) if node_id in self.detector.watches else None
-
-    def forget_member(self, node_id: str, now: float) -> None:
-        """Let all nodes forget a member that is dead or has left, at once.
-
-        Raises:
-            LocalError: there is no such member, or it is alive.
-        """
-        record = self.store.members().get(node_id)
-        if record is None:
-            raise NotFoundError(f"there is no member {node_id!r}", reason=Reason.MEMBER_NOT_FOUND)
-        status = self.membership.status(node_id)
-        if status in (Status.ALIVE, Status.SUSPECT):
-            raise LocalError(
-                f"{node_id} is {status}; only members that are DEAD or LEFT can be forgotten",
-                reason=Reason.MEMBER_ALIVE,
-            )
-        self._accuse(node_id, record, now, forget=True)
-
-    def _wake(self, now: float) -> None:
-        """If this process itself stood still, nothing that it did not hear meanwhile says anything about others."""
-        late = now - self._next_beat
-        if late > self._stall:
-            self._next_beat = now
-            self.detector.awake(now)
-            self.membership.awake(late)
-            self._notice("this process stood still", "warning", seconds=round(late, 3))
-
-    def _send_heartbeats(self, now: float) -> None:
-        settings = self.settings.detector
-        self._next_beat = max(self._next_beat + settings.heartbeat_interval, now)
-        if self._quiet[0] != self.store.version:
-            self._quiet = (self.store.version, now)
-        if self.leaving:
-            return
-        # Not from 1: after a restart from disk the beats go on where they were.
-        self._beat = max(self._beat + 1, int((now + self.wall_offset) * 1000))
-        own = self.membership.own()
-        incarnation = own.incarnation if own is not None else 0
-        request = HeartbeatRequest(incarnation, self._beat, self.digest_hash())
-        for name in self.membership.monitors.of(self.store.origin.node_id):
-            self.counters.heartbeats_sent += 1
-            self._effects.append(
-                Call(self.membership.peer(name), request, timeout=settings.heartbeat_interval + settings.probe_timeout)
-            )
-
-    def _compare_with(self, peer: Origin, digest_hash: int, now: float) -> None:
-        """A heartbeat says what its sender knows: where it lastingly knows something else, do not wait for a round."""
-        version, since = self._quiet
-        if digest_hash == self.digest_hash() or not self.ready or peer.node_id == self.store.origin.node_id:
-            return
-        if version != self.store.version:
-            self._quiet = (self.store.version, now)
-        elif now - since >= QUIET and not self.leaving:
-            address = self.membership.address(peer.node_id)
-            if address is not None:
-                self._start_round(Peer(address, peer.node_id))
-
-    def _ping(self, name: str) -> None:
-        watch = self.detector.watches[name]
-        timeout = self.settings.detector.probe_timeout
-        self._effects.append(Call(self.membership.peer(name), ProbeRequest(watch.origin), timeout=timeout))
-
-    def _unanswered(self, target: Origin, *, direct: bool, now: float) -> None:
-        """A probe found nobody: ask others; if none of them reached it either, accuse it."""
-        self._wake(now)  # the question may have been open while this process stood still
-        name = target.node_id
-        watch = self.detector.watches.get(name)
-        if watch is None or watch.origin != target or watch.phase not in (Phase.PINGING, Phase.ASKING):
-            return
-        if direct and watch.phase is Phase.PINGING:
-            settings = self.settings.detector
-            monitors = self.membership.monitors
-            others = [peer.node_id for peer in self.membership.peers() if peer.node_id in monitors]
-            helpers = pick(others, settings.indirect_probes, self._rng, avoid={name}) if others else []
-            watch.phase, watch.asked = Phase.ASKING, len(helpers)
-            request = ProbeRequest(target, relay=True)
-            for helper in helpers:
-                # It waits for the target before it answers.
-                self._effects.append(Call(self.membership.peer(helper), request, timeout=2 * settings.probe_timeout))
-        elif not direct:
-            watch.asked -= 1
-        record = self.store.members().get(name)
-        if watch.phase is Phase.ASKING and watch.asked == 0 and record is not None and record.origin == target:
-            watch.phase = Phase.ACCUSING
-            self._accuse(name, record, now)
-
-    def _accuse(self, name: str, record: Record, now: float, *, withdrawn: bool = False, forget: bool = False) -> None:
-        level = self.phi(name, now)
-        content = Accusation(
-            record.origin.generation,
-            member_of(record).incarnation,
-            now + self.wall_offset,
-            round(level, 3) if level is not None else 0.0,
-            withdrawn=withdrawn,
-            forget=forget,
-        )
-        self._spread([self.store.write(Kind.ACCUSATION, (name, self.store.origin.node_id), content, now)], None)
-        self._look_at_members(now)
-        self._push_rumors(now)
-
-    def _withdraw(self, name: str, now: float) -> None:
-        self._accuse(name, self.store.members()[name], now, withdrawn=True)
-
-    def _look_at_members(self, now: float) -> None:
-        """Derive every status anew that may have changed, and do what follows from it."""
-        own = self.store.origin.node_id
-        self._refute(now)
-        for node_id in self.membership.to_forget():
-            self._forget(node_id)
-        changes = self.membership.refresh(now, self.wall_offset)
-        self._effects += changes
-        for change in changes:
-            suspected = change.before in (Status.SUSPECT, Status.DEAD)
-            if suspected and (change.updated or change.after is Status.ALIVE):
-                self.detector.watches.pop(change.node_id, None)  # what was found out is void: it begins anew
-        if not changes:
-            return
-        members = self.store.members()
-        names = [] if self.leaving else self.membership.monitored()
-        self.detector.assign({name: members[name].origin for name in names if name != own}, now)
-
-    def _refute(self, now: float) -> None:
-        """Whoever accuses this node is wrong: raise the incarnation, which voids it."""
+    def announce_again(self, now: float, *, at_least: int = 1) -> None:
+        """Write this node's member record again, with a higher incarnation, and spread it."""
         member = self.membership.own()
-        if member is None or self.leaving:
-            return
-        accused = self.membership.accused_incarnation()
-        if accused is not None:
-            self._announce(member, now, at_least=accused + 1)
+        if member is not None:
+            self._announce(member, now, at_least=at_least)
+            self._push_rumors(now)
 
     def _come_back(self, now: float) -> None:
         """A peer covers what this node said of itself, and holds it no more: it was away for longer than `reap_after`.
 
         The others cannot learn again what they cover, so it is said anew; others may say so too, but once is enough.
         """
-        member = self.membership.own()
-        if member is not None and not self.leaving and now - self._announced_at >= self.settings.gossip_interval:
-            self._announce(member, now)
-            self._push_rumors(now)
+        if not self.leaving and now - self._announced_at >= self.settings.gossip_interval:
+            self.announce_again(now)
 
-    def _reap(self, now: float) -> None:
-        """Forget the members that have been dead, or gone, for long."""
-        for node_id in self.membership.expired(now, self.settings.detector.reap_after):
-            self._forget(node_id)
-        for slot in self.membership.outdated(now, self.settings.detector.reap_after):
-            self.store.forget(Kind.ACCUSATION, slot)
-        if self.store.members_changed:
-            self._look_at_members(now)
+    def emit(self, effect: Effect) -> None:
+        """Have the driver do something."""
+        self._effects.append(effect)
 
-    def _forget(self, node_id: str) -> None:
-        """Forget a member. Its dots stay covered, so no slow node can bring it back; its writes count as settled."""
-        self.store.forget(Kind.MEMBER, node_id)
-        for accuser, accusation in list(self.store.accusations(node_id).items()):
-            if not accusation_of(accusation).forget:
-                self.store.forget(Kind.ACCUSATION, (node_id, accuser))
-        self.store.settle(node_id)
+    def publish(self, record: Record, now: float) -> None:
+        """Spread a record that was just written."""
+        self._spread([record], None)
+        self._push_rumors(now)
 
     # Rounds
 
     def _start_rounds(self) -> None:
         reachable = self.membership.reachable_peers()
         if reachable:
-            self._start_round(self.membership.peer(self._selector.select(reachable).node_id))
+            self.compare_with(self.membership.peer(self._selector.select(reachable).node_id))
         dead = revive(self.membership.unreachable_peers(), len(reachable), self._rng)
         if dead is not None:
-            self._start_round(self.membership.peer(dead))
+            self.compare_with(self.membership.peer(dead))
         seeds = self.membership.unreached_seeds()
         if seeds and self.ready:
-            self._start_round(Peer(self._rng.choice(seeds)))
+            self.compare_with(Peer(self._rng.choice(seeds)))
         elif seeds:
             for seed in seeds:
-                self._start_round(Peer(seed))
+                self.compare_with(Peer(seed))
 
-    def _start_round(self, peer: Peer) -> None:
+    def compare_with(self, peer: Peer) -> None:
+        """Start a round with a peer, if there is none."""
         if peer.address in self._rounds:
             return
         strategy = self.settings.strategy if self.ready else Strategy.PUSH_PULL

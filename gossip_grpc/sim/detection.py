@@ -212,7 +212,9 @@ class EngineArena:
         """The phi of a member at each of its monitors."""
         now = self.events.now
         levels = {
-            host.name: host.engine.phi(name, host.clock(now)) for host in self._world.live() if host.engine is not None
+            host.name: host.engine.vigil.phi(name, host.clock(now))
+            for host in self._world.live()
+            if host.engine is not None
         }
         return {monitor: level for monitor, level in levels.items() if level is not None}
 
