@@ -616,6 +616,27 @@ def test_an_older_process_stops_as_soon_as_a_newer_one_of_its_id_speaks_or_answe
     assert [type(one) for one in newest.effects()] == [Notice], "it is not disturbed"
 
 
+def test_an_older_process_says_nothing_more_of_itself_once_a_newer_one_has_spoken_for_its_id() -> None:
+    engine = engine_of(B)
+    engine.on_push(B, "b:1", [member(Origin("a", 2))], None, 0.6)
+    written = engine.store.coverage.sequence(A)
+    engine.announce_again(1.0)
+    until(engine, 5.0)
+    assert engine.store.coverage.sequence(A) == written
+    assert not [one for one in engine.effects() if isinstance(one, Call) and isinstance(one.request, HeartbeatRequest)]
+
+
+def test_accusations_that_count_for_nothing_are_forgotten_in_the_end() -> None:
+    engine = engine_of(B)
+    engine.on_push(C, "c:1", [accusation(B, C, incarnation=0)], None, 0.6)
+    engine.vigil.reap(1.0)
+    engine.vigil.reap(86_400.9)
+    assert engine.store.accusations("b")
+    engine.vigil.reap(86_401.1)
+    assert not engine.store.accusations("b")
+    assert engine.membership.status("b") is ALIVE
+
+
 def test_what_was_found_out_of_an_incarnation_says_nothing_of_the_next_one() -> None:
     engine = accusing()
     engine.on_push(C, "c:1", [member(B, 2, incarnation=2), accusation(B, C, 2, incarnation=2)], None, 4.0)

@@ -98,7 +98,7 @@ class Standing:
         since: when it became so here, on the steady clock.
         record: the member record that it was derived from.
         cause: why, in words.
-        suspected: when the first accusation that is valid now came here.
+        suspected: when the first accusation that is valid now came here; infinite if there is none.
         gone: if it is dead or has left, since when by the clock of who said so; never later than it was known here.
     """
 
@@ -106,7 +106,7 @@ class Standing:
     since: float
     record: Record
     cause: str
-    suspected: float | None = None
+    suspected: float = _NEVER
     gone: float | None = None
 
 
@@ -368,9 +368,7 @@ class Membership:
     def awake(self, stood: float) -> None:
         """This process stood still for so many seconds, in which nobody could refute anything here."""
         for name in self._accused:
-            standing = self._standings[name]
-            if standing.suspected is not None:
-                standing.suspected += stood
+            self._standings[name].suspected += stood
         self._deadline += stood
 
     def refresh(self, now: float, wall_offset: float = 0.0) -> list[Change]:
@@ -406,9 +404,9 @@ class Membership:
         standing = self._standings.get(name)
         before = standing.status if standing is not None else None
         known = standing if standing is not None and _life(standing.record) == _life(record) else None
-        suspected = None
+        suspected = _NEVER
         if accusations:
-            suspected = now if known is None or known.suspected is None else known.suspected
+            suspected = now if known is None else min(known.suspected, now)
         was_dead = known is not None and before is Status.DEAD
         status = self._verdict(name, record, accusations, suspected, now, was_dead=was_dead)
         why = _cause(status, sorted(accusations))
@@ -436,14 +434,14 @@ class Membership:
         name: str,
         record: Record,
         accusers: Collection[str],
-        suspected: float | None,
+        suspected: float,
         now: float,
         *,
         was_dead: bool,
     ) -> Status:
         if member_of(record).left:
             return Status.LEFT
-        if suspected is None:
+        if not accusers:
             return Status.ALIVE
         if was_dead or sum(accuser not in self._accused for accuser in accusers) >= QUORUM:
             return Status.DEAD
@@ -457,7 +455,7 @@ class Membership:
     def _due(self, name: str) -> float:
         """When the status of an accused member changes by time alone."""
         standing = self._standings[name]
-        if standing.status is not Status.SUSPECT or standing.suspected is None:
+        if standing.status is not Status.SUSPECT:
             return _NEVER
         due = standing.suspected + self._suspicion_timeout
         return due if self._dies_in_time(name, len(self.accusations(name))) else _NEVER
