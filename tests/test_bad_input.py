@@ -313,8 +313,6 @@ CASES = {
     "probe: foreign cluster": probe("sender.cluster", Code.FAILED_PRECONDITION, "FOREIGN_CLUSTER", sender=foreign),
     "probe: no target": probe("target_node_id", target_node_id=""),
     "probe: junk for a target": probe("target_node_id", target_node_id=JUNK),
-    "probe: an address without a port": probe("target_address", target_address="127.0.0.1"),
-    "probe: an address without end": probe("target_address", target_address="h" * 300 + ":1"),
 }
 
 
