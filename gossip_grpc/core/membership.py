@@ -147,6 +147,7 @@ class Membership:
     def __init__(self, store: Store, address: str, suspicion_timeout: float = 3.0) -> None:
         self.monitors = Monitors()
         self._store = store
+        self._name = store.origin.node_id
         self._records = store.members()
         store.members_changed |= self._records.keys()  # what is on disk already is new here
         self._suspicion_timeout = suspicion_timeout
@@ -177,19 +178,21 @@ class Membership:
     def heard(self, origin: Origin, address: str, called: str | None = None) -> None:
         """Note that a node spoke to us, or answered a call to the address `called`."""
         name = origin.node_id
-        own = self._store.origin
-        if name == own.node_id:
-            if called is not None and origin == own:
+        record = self._records.get(name)
+        if name == self._name:
+            if called is not None and origin == self._store.origin:
                 self._own_seeds.add(called)
             return
         contact = self._contacts.get(name)
+        known = record is not None and record.origin.generation >= origin.generation
+        if known and contact is None and name not in self._unreachable:
+            return  # nearly always, and this is called for every message
         if contact is not None and contact.origin.generation > origin.generation:
             return
         if name in self._unreachable:
             self._unreachable.remove(name)
             self._flipped()
-        record = self._records.get(name)
-        if record is not None and record.origin.generation >= origin.generation:
+        if known:
             if contact is not None:
                 del self._contacts[name]  # its record says it all
         elif contact is not None and contact.origin == origin and contact.address == address:

@@ -23,10 +23,17 @@ def check_records(store: Store, records: list[Record], *, synced: bool) -> None:
     """
     if not records:
         return
-    store.clock.check(max([record.clock for record in records]), synced=synced)
     own = store.origin
     written = store.coverage.sequence(own)
-    if any(record.sequence > written and record.origin == own for record in records):
+    clock = 0
+    invented = False
+    for record in records:
+        if record.clock > clock:
+            clock = record.clock
+        if record.sequence > written and record.origin == own:
+            invented = True
+    store.clock.check(clock, synced=synced)
+    if invented:
         raise _not_ours("a record")
 
 

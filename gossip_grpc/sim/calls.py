@@ -143,9 +143,10 @@ class Calls:
         events.at(arrival, self._arrive, flight, target, raw)
         if arrival > deadline:
             events.at(deadline, self._deadline, flight)
-        again = self.network.repeat(host.name, target.name, size, now, host.random)
-        if again is not None:
-            events.at(max(arrival, again), self._arrive_again, flight, target, raw)
+        if not self.network.plain:
+            again = self.network.repeat(host.name, target.name, size, now, host.random)
+            if again is not None:
+                events.at(max(arrival, again), self._arrive_again, flight, target, raw)
         return True
 
     def _arrive(self, flight: Flight, target: Host, raw: bytes) -> None:

@@ -76,7 +76,11 @@ class Cut(NamedTuple):
 
 
 class Network:
-    """All links, and the cuts. A message is lost or late by the state of its link when it is sent."""
+    """All links, and the cuts. A message is lost or late by the state of its link when it is sent.
+
+    Attributes:
+        plain: whether all that links do now is to take a while: nothing is lost, nor comes twice.
+    """
 
     def __init__(self, default: Link) -> None:
         self.default = default
@@ -84,7 +88,7 @@ class Network:
         self._links: dict[tuple[str, str], Link] = {}
         self._of_node: dict[str, Link] = {}
         self._busy: dict[tuple[str, str], float] = {}
-        self._plain = False
+        self.plain = False
         self._changed()
 
     def link(self, source: str, target: str) -> Link:
@@ -131,7 +135,7 @@ class Network:
             now: virtual time.
             rng: the sender's share of randomness.
         """
-        if self._plain:  # nearly always, and this is called for every message
+        if self.plain:  # nearly always, and this is called for every message
             low, high, _ = self.default.latency
             return now + low + (high - low) * rng.random()
         if self.cuts and self.is_cut(source, target):
@@ -150,8 +154,6 @@ class Network:
 
     def repeat(self, source: str, target: str, size: int, now: float, rng: random.Random) -> float | None:
         """When a duplicate of a message arrives that is sent now; None if there is none."""
-        if self._plain:
-            return None
         link = self.link(source, target)
         if not link.duplicate or rng.random() >= link.duplicate:
             return None
@@ -165,4 +167,4 @@ class Network:
         """See whether all that links do is to take a while, from a range."""
         first = self.default
         simple = Link(first.latency._replace(tail=0.0)) == first
-        self._plain = simple and not (self.cuts or self._links or self._of_node)
+        self.plain = simple and not (self.cuts or self._links or self._of_node)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from gossip_grpc.core.records import Kind, Origin
+from gossip_grpc.core.store import Store
 from gossip_grpc.sim.checkers import Deletion, check, ghosts_of
 from gossip_grpc.sim.host import Host
 from gossip_grpc.sim.world import World
@@ -39,7 +40,8 @@ class Monitor:
         self._seen = 0
         self._deletions: dict[str, list[Deletion]] = defaultdict(list)
         self._versions: dict[Origin, int] = {}
-        self._states: dict[str, tuple[object, ...]] = {}
+        self._states: dict[str, tuple[Store, int, int, int]] = {}
+        self._writes = world.history.writes
         world.after_input.append(self._after_input)
         world.checker = lambda world: [*self.look(), *check(world)]
         for host in world.hosts.values():
@@ -62,12 +64,19 @@ class Monitor:
         if engine is None:
             return
         store = engine.store
-        origin = store.origin
         time = store.clock.time
-        state = (origin, store.version, time, engine.counters.backstop_heals)
-        if self._states.get(host.name) == state and self._seen == len(self._world.history.writes):
+        state = self._states.get(host.name)
+        if (
+            state is not None
+            and state[1] == store.version
+            and state[2] == time
+            and state[3] == engine.counters.backstop_heals
+            and state[0] is store
+            and self._seen == len(self._writes)
+        ):
             return  # nearly always, and this is called for every message
-        self._states[host.name] = state
+        origin = store.origin
+        self._states[host.name] = (store, store.version, time, engine.counters.backstop_heals)
         before = self._clocks.get(origin, 0)
         if time < before:
             self._violations.append(f"clocks: that of {host.name} went back from {before} to {time}")
