@@ -258,6 +258,29 @@ async def test_links_that_work_one_way_only_kill_nobody(network: Network) -> Non
         assert nodes.killed(at=nodes.processes) == set()
 
 
+async def test_a_slow_link_between_two_halves_makes_nobody_suspect(network: Network) -> None:
+    async with cluster(network, 6) as nodes:
+        names, host = sorted(nodes.processes), nodes.hosts
+        west, east = names[:3], names[3:]
+        mark = nodes.logged_so_far()
+        for one in west:
+            for other in east:
+                network.delay(host[one], host[other], 0.15)
+                network.delay(host[other], host[one], 0.15)
+        slow = time.monotonic()
+        assert await round_trip(host["n0"], host["n5"]) >= 0.3
+        assert await round_trip(host["n0"], host["n2"]) < 0.3
+        for name in names:
+            await nodes.client(name).kv.put(f"from {name}", "far")
+            await nodes.client(name).counter.add("writes", 1)
+        say(f"all agree on writes of both halves {await nodes.agreed():.1f} s after them, over 300 ms")
+        for name in names:
+            assert {entry.key async for entry in nodes.client(name).kv.list()} == {f"from {writer}" for writer in names}
+            assert await nodes.client(name).counter.get("writes") == 6
+        await asyncio.sleep(slow + 15.0 - time.monotonic())  # nothing is to happen: there is no event to wait for
+        assert nodes.accused(since=mark) == {}
+
+
 async def test_a_partition_heals_by_itself_and_nothing_is_lost(network: Network) -> None:
     async with cluster(network, 10) as nodes:
         names = list(nodes.processes)
