@@ -7,13 +7,19 @@ more link leads from the hub to the tests, so that they reach the clients' ports
                                       ├─ host 198.x.N.12
                                       └─ ...
 
-Faults are packet filters (nftables) inside of the host that does not hear: they drop what one host sent to another, all
-of it or a random share. They work at once, on connections that exist too, and nobody is told: to both ends it looks
-like a broken network. Address resolution goes on as before.
+Cuts and losses are packet filters (nftables) inside of the host that does not hear: they drop what one host sent to
+another, all of it or a random share. They work at once, on connections that exist too, and nobody is told: to both ends
+it looks like a broken network. Address resolution goes on as before.
 
-What it takes: root (or the capabilities to make namespaces), `ip` with namespaces, bridges and veth pairs, and nftables
-with random numbers in its rules: any common kernel. `missing` tries them out and says what is not there. Delay takes
-netem (`tc qdisc ... netem`), which is not in every kernel: `Network.can_delay` tells. A name server takes dnsmasq.
+Delays do not take netem, which is not in every kernel. They are of one way between two hosts. A route to that one
+address leads what is delayed around the bridge: into a TUN device of the sender, from which a switch in user space
+(tests/switch.py) hands it on to that of the receiver, some time later and in order. Nothing else passes there, so pairs
+that were never delayed pay nothing, and the filters apply as ever. A packet is never early; the switch wakes up on
+whole milliseconds, and later on a busy machine.
+
+What it takes: root (or the capabilities to make namespaces), `ip` with namespaces, bridges and veth pairs, nftables
+with random numbers in its rules, and TUN devices (/dev/net/tun): any common kernel. A name server takes dnsmasq.
+`missing` tries them out and says what is not there.
 
 Nothing is left behind: a network ends with its `with` statement, on Ctrl-C too. Every name holds the id of the process
 that made it, and whoever makes a network first removes what the networks of dead processes have left.
@@ -41,6 +47,7 @@ from typing import Self
 from gossip_grpc.client import AsyncClient, GossipError
 from gossip_grpc.client.results import MemberStatus
 from tests.processes import NodeProcess
+from tests.switch import Switch
 
 PATIENCE = 60.0
 """Seconds that anything may take before a test fails: never a measure of speed."""
@@ -66,9 +73,11 @@ def missing() -> str | None:
     try:
         with Network() as network:
             host, other = network.add(), network.add()
+            network.delay(host, other, 0.001)
+            _run(*host.command(), "ping", "-q", "-c", "1", "-W", str(PATIENCE), other.address)
             network.lose(other, host, share=0.5)
     except CommandError as error:
-        return f"network namespaces take root and a kernel that has them: {error}"
+        return f"real networks take root, and a kernel with network namespaces, nftables and TUN devices: {error}"
     return None
 
 
@@ -129,9 +138,13 @@ class Network:
         self._prefix = f"gossip-{os.getpid()}-"
         self._hub = f"{self._prefix}hub"
         self._link = f"gsp{os.getpid()}"
+        self._tun = f"{self._link}tun"
         self._net = ipaddress.IPv4Network("0.0.0.0/0")
         self._made = 0
         self._services: list[subprocess.Popen[bytes]] = []
+        self._switch: Switch | None = None
+        self._delayed: set[Host] = set()
+        """Which hosts are attached to the switch."""
 
     def __enter__(self) -> Self:
         remove_leftovers()
@@ -149,6 +162,9 @@ class Network:
 
     def close(self) -> None:
         """End every process in it, and remove it."""
+        if self._switch is not None:
+            self._switch.close()
+            self._switch = None
         _remove(self._prefix, self._link)
         for service in self._services:
             service.wait()
@@ -179,6 +195,8 @@ class Network:
     def remove(self, host: Host) -> None:
         """Take a host away, and its address: what is sent to it gets no answer at all."""
         self.hosts.remove(host)
+        if self._switch is not None:
+            self._switch.detach(host.address)
         _remove(host.namespace, "")
 
     # Faults
@@ -213,28 +231,37 @@ class Network:
         host.apply()
 
     def heal(self) -> None:
-        """End all cuts and losses."""
+        """End all cuts and losses. Delays stay."""
         for host in self.hosts:
             if host.lost:
                 host.lost = {}
                 host.apply()
 
-    def can_delay(self) -> bool:
-        """Whether the kernel has netem."""
-        add, remove = (("tc", "-n", self._hub, "qdisc", verb, "dev", "lo", "root") for verb in ("add", "del"))
-        try:
-            _run(*add, "netem", "delay", "1ms")
-        except CommandError:
-            return False
-        _run(*remove)
-        return True
+    def delay(self, source: Host, target: Host, seconds: float, *, jitter: float = 0.0) -> None:
+        """Hold back whatever `source` sends to `target`, each packet up to `jitter` longer, in order; 0 ends it."""
+        if self._switch is None:
+            self._switch = Switch()
+        self._switch.delay(source.address, target.address, seconds, jitter)
+        for host in {source, target} - self._delayed:
+            self._attach(host, self._switch)
+        _batch(source.namespace, f"route replace {target.address} dev {self._tun} src {source.address}")
 
-    def delay(self, host: Host, seconds: float) -> None:
-        """Hold back whatever a host sends. Takes netem: see `can_delay`."""
-        _run(
-            *("tc", "-n", host.namespace, "qdisc", "replace", "dev", "eth0"),
-            *("root", "netem", "delay", f"{round(seconds * 1e6)}us"),
-        )
+    def under_way(self) -> int:
+        """How many delayed packets have been sent and have not arrived."""
+        return 0 if self._switch is None else self._switch.under_way()
+
+    def _attach(self, host: Host, switch: Switch) -> None:
+        try:
+            switch.attach(host.address, self._tun)
+        except OSError as error:
+            raise CommandError(f"a TUN device cannot be made: {error}") from error
+        self._delayed.add(host)
+        _run("ip", "link", "set", self._tun, "netns", host.namespace)
+        # What one device sends, another may answer.
+        trust = "for filter in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $filter; done"
+        _run("ip", "netns", "exec", host.namespace, "sh", "-c", trust)
+        # A queue as long as it may get while the switch does not run, for it is to lose nothing.
+        _batch(host.namespace, f"link set {self._tun} txqueuelen 10000 up")
 
     # The hub
 
@@ -482,5 +509,5 @@ def _batch(namespace: str, *commands: str) -> None:
 def _run(*command: str, text: str = "") -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True, input=text)
     if done.returncode:
-        raise CommandError(f"`{' '.join(command)}`: {done.stderr.strip()}")
+        raise CommandError(f"`{' '.join(command)}`: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from gossip_grpc.client.results import MemberStatus
-from tests import networks
-from tests.networks import Cluster, NameServer, Network, cluster, eventually
+from tests import networks, switch
+from tests.networks import PATIENCE, Cluster, NameServer, Network, cluster, eventually
 
 ALIVE, DEAD = MemberStatus.ALIVE, MemberStatus.DEAD
 
@@ -33,12 +35,24 @@ def say(text: str) -> None:
 # --- the harness itself ---
 
 
-async def reached(network: Network, source: networks.Host, target: networks.Host, *, pings: int = 1) -> int:
-    """How many of so many pings are answered."""
-    command = (*source.command(), "ping", "-q", "-i", "0.01", "-W", "1", "-c", str(pings), target.address)
+async def ping(source: networks.Host, target: networks.Host, *flags: str) -> str:
+    """What ping says, which sends a packet each 10 ms."""
+    command = (*source.command(), "ping", "-i", "0.01", *flags, target.address)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
-    return int(output.decode().partition(" received")[0].rpartition(" ")[2])
+    return output.decode()
+
+
+async def reached(network: Network, source: networks.Host, target: networks.Host, *, pings: int = 1) -> int:
+    """How many of so many pings are answered."""
+    output = await ping(source, target, "-q", "-W", "1", "-c", str(pings))
+    return int(output.partition(" received")[0].rpartition(" ")[2])
+
+
+async def round_trip(source: networks.Host, target: networks.Host) -> float:
+    """Seconds until the answer to a ping comes: the least of some, for a busy machine is late at times."""
+    output = await ping(source, target, "-q", "-W", str(PATIENCE), "-c", "10")
+    return float(output.rpartition(" = ")[2].partition("/")[0]) / 1000
 
 
 async def test_a_network_is_cut_loses_and_heals(network: Network) -> None:
@@ -60,27 +74,100 @@ async def test_a_network_is_cut_loses_and_heals(network: Network) -> None:
     assert await reached(network, two, three) == 1
 
 
-async def test_a_host_holds_back_what_it_sends_where_the_kernel_can(network: Network) -> None:
+async def test_a_delay_is_of_one_way_between_one_pair(network: Network) -> None:
+    one, two, three = (network.add() for _ in range(3))
+    network.delay(one, two, 1.0)
+    network.delay(three, two, 2.0)
+    there, back, other, further = await asyncio.gather(
+        round_trip(one, two), round_trip(two, one), round_trip(one, three), round_trip(three, two)
+    )
+    assert 1.0 <= there < 2.0 <= further
+    assert 1.0 <= back < 2.0
+    assert other < 1.0
+
+
+async def test_delays_add_up_change_and_end_at_once(network: Network) -> None:
     one, two = network.add(), network.add()
-    if not network.can_delay():
-        with pytest.raises(networks.CommandError):
-            network.delay(one, 0.2)
-        return
-    network.delay(one, 0.2)
-    begun = time.monotonic()
-    assert await reached(network, one, two) == 1
-    assert time.monotonic() - begun >= 0.2
+    network.delay(one, two, 1.0)
+    network.delay(two, one, 1.5)
+    assert 2.5 <= await round_trip(one, two) < 2.5 + PATIENCE
+    network.delay(one, two, 0.0)
+    assert 1.5 <= await round_trip(one, two) < 2.5
+    network.delay(two, one, 0.5)
+    assert 0.5 <= await round_trip(one, two) < 1.5
+    network.heal()
+    assert await round_trip(one, two) >= 0.5
+    network.delay(two, one, 0.0)
+    network.delay(two, one, 0.0)
+    assert await round_trip(one, two) < 0.5
+
+
+async def test_a_host_that_checks_the_way_packets_come_takes_delayed_ones(network: Network) -> None:
+    one, two = network.add(), network.add()
+    for host in (one, two):
+        strict = "echo 1 > /proc/sys/net/ipv4/conf/all/rp_filter"
+        checks = await asyncio.create_subprocess_exec(*host.command(), "sh", "-c", strict)
+        assert await checks.wait() == 0
+    network.delay(one, two, 0.1)
+    assert await reached(network, one, two) == await reached(network, two, one) == 1
+
+
+async def test_what_is_under_way_arrives_though_the_delay_ends(network: Network) -> None:
+    one, two = network.add(), network.add()
+    network.delay(one, two, 1.0)
+    process = await asyncio.create_subprocess_exec(
+        *(*one.command(), "ping", "-W", str(PATIENCE), "-c", "1", two.address), stdout=asyncio.subprocess.PIPE
+    )
+
+    async def sent() -> bool:
+        return network.under_way() > 0
+
+    await eventually(sent, lambda: "ping sends nothing")
+    network.delay(one, two, 0.0)
+    output, _ = await process.communicate()
+    assert b" 1 received" in output
+
+
+async def test_nothing_overtakes_on_a_link_that_jitters(network: Network) -> None:
+    one, two = network.add(), network.add()
+    network.delay(one, two, 0.1, jitter=0.1)
+    output = await ping(one, two, "-W", str(PATIENCE), "-c", "100")
+    numbers = [int(line.partition("icmp_seq=")[2].split()[0]) for line in output.splitlines() if "icmp_seq" in line]
+    assert numbers == list(range(1, 101))
+
+
+async def test_a_delayed_link_is_cut_and_loses(network: Network) -> None:
+    one, two, three = (network.add() for _ in range(3))
+    for target in (two, three):
+        network.delay(one, target, 0.05)
+    network.lose(one, two, share=0.5)
+    assert 0 < await reached(network, one, two, pings=100) < 100
+    network.cut_one_way(one, two)
+    assert await reached(network, one, two) == 0
+    network.remove(two)
+    assert await reached(network, one, two) == 0
+    assert await reached(network, one, three) == 1
+
+
+def test_what_a_machine_lacks_is_said(networks_possible: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "TUN", Path("/dev/net/nothing"))
+    assert "/dev/net/nothing" in (networks.missing() or "")
+    assert networks.leftovers(os.getpid()) == []
 
 
 def test_a_network_leaves_nothing_behind_and_removes_what_a_killed_run_left(networks_possible: None) -> None:
     with Network() as network:
-        host = network.add()
+        host, other = network.add(), network.add()
+        network.delay(host, other, 0.1)
         ours = networks.leftovers(os.getpid())
-        assert host.namespace in ours
+        assert {host.namespace, other.namespace} < set(ours)
+        assert "switch" in {thread.name for thread in threading.enumerate()}
+    assert "switch" not in {thread.name for thread in threading.enumerate()}
     assert networks.leftovers(os.getpid()) == []
     killed = os.fork()
     if killed == 0:
-        Network().__enter__().add()
+        network = Network().__enter__()
+        network.delay(network.add(), network.add(), 0.1)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(killed, 0)
     assert len(networks.leftovers(killed)) > 1
@@ -127,7 +214,7 @@ async def no_dials(hosts: list[networks.Host]) -> None:
     begun = last = time.monotonic()
     first = dials = sum(host.dials() for host in hosts)
     while (now := time.monotonic()) - last < SILENCE:
-        assert now - begun < networks.PATIENCE, f"the old address is dialled still: {dials - first} times"
+        assert now - begun < PATIENCE, f"the old address is dialled still: {dials - first} times"
         await asyncio.sleep(0.2)
         if (count := sum(host.dials() for host in hosts)) != dials:
             dials, last = count, time.monotonic()
@@ -169,6 +256,29 @@ async def test_links_that_work_one_way_only_kill_nobody(network: Network) -> Non
             await nodes.client(name).kv.put(f"from {name}", "through the cuts")
         say(f"all agree on writes {await nodes.agreed():.1f} s after them, around four links cut one way")
         assert nodes.killed(at=nodes.processes) == set()
+
+
+async def test_a_slow_link_between_two_halves_makes_nobody_suspect(network: Network) -> None:
+    async with cluster(network, 6) as nodes:
+        names, host = sorted(nodes.processes), nodes.hosts
+        west, east = names[:3], names[3:]
+        mark = nodes.logged_so_far()
+        for one in west:
+            for other in east:
+                network.delay(host[one], host[other], 0.15)
+                network.delay(host[other], host[one], 0.15)
+        slow = time.monotonic()
+        assert await round_trip(host["n0"], host["n5"]) >= 0.3
+        assert await round_trip(host["n0"], host["n2"]) < 0.3
+        for name in names:
+            await nodes.client(name).kv.put(f"from {name}", "far")
+            await nodes.client(name).counter.add("writes", 1)
+        say(f"all agree on writes of both halves {await nodes.agreed():.1f} s after them, over 300 ms")
+        for name in names:
+            assert {entry.key async for entry in nodes.client(name).kv.list()} == {f"from {writer}" for writer in names}
+            assert await nodes.client(name).counter.get("writes") == 6
+        await asyncio.sleep(slow + 15.0 - time.monotonic())  # nothing is to happen: there is no event to wait for
+        assert nodes.accused(since=mark) == {}
 
 
 async def test_a_partition_heals_by_itself_and_nothing_is_lost(network: Network) -> None:
