@@ -117,7 +117,7 @@ class Config:
         "",
         rule=Text(accepts=_is_name_or_empty, allowed=f"{_NAME}; empty for the host name"),
         help="The node's name, unique in its cluster and the same after a restart.",
-        trade_off="Two live nodes of one name do not sync, and log an error; a name that changes at every "
+        trade_off="Of two live nodes of one name the older stops, with exit code 4; a name that changes at every "
         "start leaves a dead member behind each time.",
         flag="--node-id",
         default="the host name",

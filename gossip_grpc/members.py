@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from gossip_grpc.core.engine import Engine
+from gossip_grpc.core.limits import is_name
 from gossip_grpc.core.membership import QUORUM, Status
 from gossip_grpc.core.records import Accusation, Record
 from gossip_grpc.core.store import accusation_of, member_of
@@ -94,8 +95,11 @@ def find(engine: Engine, name: str) -> Record:
     """The record of a member.
 
     Raises:
+        LocalError: no node can be called so.
         NotFoundError: there is no such member.
     """
+    if not is_name(name):
+        raise LocalError("node_id must be 1 to 128 characters of A-Za-z0-9._-", field="node_id")
     record = engine.store.members().get(name)
     if record is None:
         raise NotFoundError(f"this node knows no member {name!r}", reason=Reason.MEMBER_NOT_FOUND)
@@ -172,8 +176,7 @@ def _verdict(engine: Engine, name: str, monitors: list[str], accusers: int) -> s
         return "nobody monitors it, for there is no other member that nobody accuses"
     seconds = f"{settings.suspicion_timeout:g} s"
     if len(monitors) == 1:
-        lasts = f"{monitors[0]}, its only monitor, must accuse it for {seconds}"
-        return f"{lasts}, or {QUORUM} members at once; {_does(accusers)}"
+        return f"{monitors[0]}, its only monitor, must accuse it for {seconds}; {_does(accusers)}"
     clear = f"{QUORUM} members that nobody accuses must accuse it, or any {QUORUM} for {seconds}"
     return f"{clear}; {_does(accusers)}"
 

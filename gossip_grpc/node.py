@@ -86,6 +86,9 @@ SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", RECEIVE_BYTES),
     ("grpc.max_send_message_length", RECEIVE_BYTES),
+    # Clients that watch ask now and then whether the node is still there (see client/clients.py); gRPC would take that
+    # for an attack, and cut them off.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
 )
 """Options of both listeners."""
 
@@ -328,7 +331,9 @@ class Node(AsyncCluster):
             self._log.info("member joined", member=change.node_id)
         else:
             level = self._log.warning if change.after in (MemberState.SUSPECT, MemberState.DEAD) else self._log.info
-            level(f"member is {change.after.lower()}", **facts)
+            level(
+                "member has left" if change.after is MemberState.LEFT else f"member is {change.after.lower()}", **facts
+            )
 
     def _step_down(self, reason: str) -> None:
         if self.failure is None:

@@ -192,4 +192,4 @@ def _parse(token: str) -> tuple[str, int, int]:
         generation, number = map(int, numbers)
         if generation <= UINT64_MAX:
             return node_id, generation, number
-    raise LocalError("resume_token is none; use one that this call has answered, or none", field="resume_token")
+    raise LocalError("resume_token is not one that this call has answered; leave it out for all", field="resume_token")

@@ -655,8 +655,8 @@ def test_a_node_that_does_not_answer_is_exit_code_3_and_advice(cli: Cli) -> None
         done = cli("status", "--address", address, "--timeout", "0.1")
     assert done.code == 3
     assert done.err == (
-        f"Error: {address} did not answer within 0.1 s, a write may or may not have taken effect; check the address, "
-        "or allow more time (--address, --timeout)\n"
+        f"Error: {address} did not answer within 0.1 s; if it was a write, it may or may not have taken effect; "
+        "check the address, or allow more time (--address, --timeout)\n"
     )
 
 

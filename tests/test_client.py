@@ -433,7 +433,7 @@ def test_a_call_ends_with_its_deadline() -> None:
         with Client(address, timeout=0.1) as client, pytest.raises(DeadlineError) as caught:
             client.status()
     assert str(caught.value) == (
-        f"{address} did not answer within 0.1 s, a write may or may not have taken effect; "
+        f"{address} did not answer within 0.1 s; if it was a write, it may or may not have taken effect; "
         "check the address, or allow more time"
     )
 

@@ -635,6 +635,19 @@ def test_accusations_of_nobody_that_is_known_are_bounded(monkeypatch: pytest.Mon
     assert membership.outdated(2.0, DAY) == [("x0", "e"), ("x1", "e")]
 
 
+# Who starts again
+
+
+def test_who_starts_again_before_it_is_missed_is_alive_since_then() -> None:
+    membership = judged()
+    assert learn(membership, member(B2, address="new:1"), now=9.0) == [
+        Change("b", Status.ALIVE, Status.ALIVE, True, "it has started again, at new:1")
+    ]
+    standing = membership.standing("b")
+    assert standing is not None
+    assert (standing.since, standing.cause) == (9.0, "it has started again, at new:1")
+
+
 # Who accuses
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TypeVar
@@ -19,6 +20,7 @@ from gossip_grpc.client import (
     MemberStatus,
     ResourceExhaustedError,
     UnavailableError,
+    clients,
 )
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
@@ -28,6 +30,7 @@ from gossip_grpc.errors import LimitError, LocalError, Reason
 from gossip_grpc.gen.gossip.v1 import cluster_pb2
 from gossip_grpc.node import Node
 from gossip_grpc.watching import KEPT, MAX_LAG, MemberEvents
+from tests.processes import NodeProcess
 from tests.samples import A, B, C, member
 
 DEADLINE = 20.0
@@ -158,7 +161,7 @@ async def test_a_token_that_is_of_no_use_leads_to_a_snapshot_that_says_so(token:
     "token", ["x", "a/1", "a/1/2/3", "a/-1/2", "a/1/x", "a/1/٣", f"a/{2**64}/1", "a/1/" + "9" * 30]
 )
 async def test_what_is_no_token_is_refused(token: str) -> None:
-    with pytest.raises(LocalError, match="resume_token is none") as caught:
+    with pytest.raises(LocalError, match="resume_token is not one that this call has answered") as caught:
         await anext(Watched().events.watch(token))
     assert caught.value.field == "resume_token"
 
@@ -280,6 +283,22 @@ async def test_the_blocking_client_watches_and_hangs_up(node: Node) -> None:
     async with asyncio.timeout(DEADLINE):
         while node.events.watchers:  # noqa: ASYNC110 - the node has no event for it
             await asyncio.sleep(0)
+
+
+async def test_a_watcher_finds_out_that_the_node_does_not_answer_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = ("grpc.keepalive_time_ms", "grpc.http2.ping_timeout_ms")
+    quick = [(name, 200 if name in times else value) for name, value in clients._OPTIONS]
+    monkeypatch.setattr(clients, "_OPTIONS", quick)
+    stopped = await NodeProcess.start()
+    try:
+        async with stopped.client() as client, aclosing(client.watch()) as events:
+            await take(events, 2)
+            stopped.process.send_signal(signal.SIGSTOP)
+            with pytest.raises(UnavailableError):
+                await take(events, 1)
+    finally:
+        stopped.process.send_signal(signal.SIGCONT)
+        await stopped.close()
 
 
 async def test_errors_reach_watchers_with_their_reason(node: Node) -> None:

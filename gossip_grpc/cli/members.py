@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ASK_TIMEOUT = 2.0
 """Seconds that a monitor other than the node asked may take to say what it hears, unless --timeout says otherwise."""
 
+DOUBTS = ("pinging it", "asking others")
+"""What a monitor does that has not accused the member yet."""
+
 STATUSES = ("alive", "suspect", "dead", "left")
 
 
@@ -27,7 +30,10 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
     for text in given:
         if not text.partition("=")[0] or "=" not in text:
             raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE", ctx, parameter)
-    return dict(text.split("=", 1) for text in given)
+    pairs = dict(text.split("=", 1) for text in given)
+    if len(pairs) < len(given):
+        raise click.BadParameter("a name is given more than once; a member has one value of each", ctx, parameter)
+    return pairs
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -44,9 +50,12 @@ def members(
     """List the members of the cluster.
 
     The status is what the member is to the node asked: alive, suspect, dead or left; unreachable if it should be alive
-    but the node could not exchange with it at its last attempt. In JSON the two are apart, as status and reachable.
-    Since is for how long it has been that. Phi says how surprising its silence is, and only its monitors know: it is
-    empty where the node asked is none of them.
+    but did not answer the node's last two calls. In JSON the two are apart, as status and reachable. Since is for how
+    long it has been that, in its present life. Phi says how surprising its silence is, and only its monitors know: it
+    is empty where the node asked is none of them.
+
+    With --watch all members come first, and then what happens to them; it tells of all, and takes no filters. Each
+    event bears a token in JSON, resume_token, with which --resume goes on after it.
 
     Examples:
       gossip-grpc members
@@ -55,6 +64,8 @@ def members(
       gossip-grpc members --watch --output json | jq -c 'select(.kind == "dead")'
     """
     if ctx.invoked_subcommand is not None:
+        if statuses or zone is not None or tags or watch or resume:
+            raise click.UsageError(f"options of the list do not go with {ctx.invoked_subcommand}: leave them out", ctx)
         return
     settings = ctx.ensure_object(Settings)
     if watch:
@@ -143,7 +154,11 @@ def _asked(settings: Settings, node: str, monitor: Monitor) -> Monitor:
 
 def _in_words(found: Explanation) -> Iterator[str]:
     member = found.member
-    yield f"{member.node_id} is {member.status}, for {show.duration(member.status_since_seconds)}: {member.cause}"
+    what = "has left" if member.status == "left" else f"is {member.status}"
+    since = show.duration(member.status_since_seconds)
+    doubters = [one.node_id for one in found.monitors if one.view is not None and one.view.phase in DOUBTS]
+    doubted = f", and doubted by {', '.join(doubters)}" if doubters else ""
+    yield f"{member.node_id} {what}, for {since}: {member.cause}{doubted}"
     yield f"generation {member.generation}, incarnation {member.incarnation}, at {member.peer_address}"
     yield "monitored by:" if found.monitors else "monitored by nobody"
     width = max((len(monitor.node_id) for monitor in found.monitors), default=0)

@@ -16,8 +16,8 @@ def node(file: str | None, **flags: object) -> None:
     r"""Run a node until it is stopped.
 
     SIGTERM and Ctrl-C make it leave its cluster and stop. It logs to stderr. Flags go before environment variables
-    (GOSSIP_ and the setting's name, such as GOSSIP_NODE_ID), those before the TOML file, that before the defaults;
-    `gossip-grpc config print` shows what comes of it, and the settings that have no flag.
+    (GOSSIP_ and the setting's name, such as GOSSIP_NODE_ID), those before the TOML file, that before the profile, and
+    that before the defaults; `gossip-grpc config print` shows what comes of it, and the settings that have no flag.
 
     Examples:
       gossip-grpc node

@@ -27,6 +27,12 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     # A node bounds what it answers with (pages of 1 MiB, or one value of whatever size it is configured to take).
     ("grpc.max_receive_message_length", -1),
+    # A watcher may hear nothing for hours: without this it would never find out that the node's host is gone. The node
+    # is asked only while a call is open; how long its answer may take is the timeout of pings, 60 s by default, and not
+    # grpc.keepalive_timeout_ms (grpcio 1.85).
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 # HOST:PORT, [IPv6]:PORT, or a target of gRPC with its scheme, such as unix:/run/node.sock or dns:///name:7947.
 # gRPC would take a name alone too, and ask port 443.

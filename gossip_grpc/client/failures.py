@@ -97,7 +97,7 @@ def _in_words(code: grpc.StatusCode, details: str, address: str, timeout: float)
         return f"cannot reach {address}: {details}; is a node running there?"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return (
-            f"{address} did not answer within {timeout:g} s, a write may or may not have taken effect; "
+            f"{address} did not answer within {timeout:g} s; if it was a write, it may or may not have taken effect; "
             "check the address, or allow more time"
         )
     if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -95,7 +95,7 @@ class Standing:
 
     Attributes:
         status: derived from the records.
-        since: when it became so here, on the steady clock.
+        since: when it became so here, or began its present life, on the steady clock.
         record: the member record that it was derived from.
         cause: why, in words.
         suspected: when the first accusation that is valid now came here; infinite if there is none.
@@ -418,16 +418,20 @@ class Membership:
             changes.append(Change(name, None, status, True, why))
         else:
             # Clocks and dots aside: a restart from disk says the same again.
-            updated = standing.record.content != record.content or standing.record.origin != record.origin
+            reborn = standing.record.origin != record.origin
+            updated = reborn or standing.record.content != record.content
             standing.record, standing.suspected, standing.status = record, suspected, status
-            if before in (Status.SUSPECT, Status.DEAD) and status is Status.ALIVE:
+            if reborn and status is Status.ALIVE:
+                why = f"it has started again, at {member_of(record).peer_address}"
+            elif before in (Status.SUSPECT, Status.DEAD) and status is Status.ALIVE:
                 why = "it is heard again" if not updated else "it refuted what was said of it"
-            if status is not before:
+            if status is not before or reborn:
                 standing.since = now
-            if status is not before or accusations:
+            if status is not before or reborn or accusations:
                 standing.cause = why  # more may accuse it by now
             if status is not before or updated:
-                changes.append(Change(name, before, status, updated, why if status is not before else "it says so"))
+                said = status is before and not reborn
+                changes.append(Change(name, before, status, updated, "it says so" if said else why))
         if status is not before or known is None:
             standing.gone = _gone(status, record, accusations, now, wall_offset)
             (self._gone.discard if standing.gone is None else self._gone.add)(name)

@@ -33,7 +33,7 @@ class _MemberStatusEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     MEMBER_STATUS_SUSPECT: _MemberStatus.ValueType  # 2
     """Accused by a monitor that cannot reach it."""
     MEMBER_STATUS_DEAD: _MemberStatus.ValueType  # 3
-    """Accused by a quorum of its monitors."""
+    """Accused by two members that nobody accuses, or suspected for too long."""
     MEMBER_STATUS_LEFT: _MemberStatus.ValueType  # 4
     """Said itself that it leaves."""
 
@@ -47,7 +47,7 @@ MEMBER_STATUS_ALIVE: MemberStatus.ValueType  # 1
 MEMBER_STATUS_SUSPECT: MemberStatus.ValueType  # 2
 """Accused by a monitor that cannot reach it."""
 MEMBER_STATUS_DEAD: MemberStatus.ValueType  # 3
-"""Accused by a quorum of its monitors."""
+"""Accused by two members that nobody accuses, or suspected for too long."""
 MEMBER_STATUS_LEFT: MemberStatus.ValueType  # 4
 """Said itself that it leaves."""
 global___MemberStatus = MemberStatus
@@ -105,7 +105,7 @@ class _MemberEventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper
     MEMBER_EVENT_KIND_LEFT: _MemberEventKind.ValueType  # 6
     """It says that it leaves."""
     MEMBER_EVENT_KIND_UPDATED: _MemberEventKind.ValueType  # 7
-    """What it says of itself has changed, and nothing else."""
+    """What it says of itself has changed, and its status has not. A greater generation means that it has started again."""
     MEMBER_EVENT_KIND_REAPED: _MemberEventKind.ValueType  # 8
     """It is forgotten. Of the member only node_id, its last status and the cause are set."""
 
@@ -127,7 +127,7 @@ MEMBER_EVENT_KIND_DEAD: MemberEventKind.ValueType  # 5
 MEMBER_EVENT_KIND_LEFT: MemberEventKind.ValueType  # 6
 """It says that it leaves."""
 MEMBER_EVENT_KIND_UPDATED: MemberEventKind.ValueType  # 7
-"""What it says of itself has changed, and nothing else."""
+"""What it says of itself has changed, and its status has not. A greater generation means that it has started again."""
 MEMBER_EVENT_KIND_REAPED: MemberEventKind.ValueType  # 8
 """It is forgotten. Of the member only node_id, its last status and the cause are set."""
 global___MemberEventKind = MemberEventKind
