@@ -24,6 +24,8 @@ RECEIVE_BYTES = 8 << 20
 OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
+    # How long an attempt to connect may take: by default 20 s, in which it asks an address that nobody has any more.
+    ("grpc.min_reconnect_backoff_ms", 2000),
     # The default of two minutes turns an outage of 30 s into 45 s.
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", RECEIVE_BYTES),
