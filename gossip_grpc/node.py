@@ -88,7 +88,7 @@ SERVER_OPTIONS = (
     ("grpc.max_send_message_length", RECEIVE_BYTES),
     # Clients that watch ask now and then whether the node is still there (see client/clients.py); gRPC would take that
     # for an attack, and cut them off.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
 )
 """Options of both listeners."""
 

@@ -301,6 +301,16 @@ async def test_a_watcher_finds_out_that_the_node_does_not_answer_any_more(monkey
         await stopped.close()
 
 
+async def test_a_node_lets_watchers_ask_whether_it_is_still_there(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
+    often = [(name, 1_100 if name == "grpc.keepalive_time_ms" else value) for name, value in clients._OPTIONS]
+    monkeypatch.setattr(clients, "_OPTIONS", often)
+    async with AsyncClient(node.client_address) as client, aclosing(client.watch()) as events:
+        await take(events, 2)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(4.5):  # gRPC cuts off who asks too often at the third time
+                await anext(events)
+
+
 async def test_errors_reach_watchers_with_their_reason(node: Node) -> None:
     async with AsyncClient(node.client_address) as client:
         for verbs in (client, node):
