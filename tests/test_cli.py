@@ -863,9 +863,9 @@ def test_an_interrupt_ends_a_command_without_a_traceback() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         process = start("status", "--timeout", "60", "--address", f"127.0.0.1:{silent.getsockname()[1]}")
         silent.settimeout(DEADLINE)
-        silent.accept()[0].close()  # so it waits for an answer now
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=DEADLINE)
+        with silent.accept()[0]:  # open, and nobody speaks: so it waits for an answer now
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
