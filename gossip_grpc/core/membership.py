@@ -54,6 +54,8 @@ MAX_STRANGERS = 10_000
 
 _NEVER = float("inf")
 
+_HEARD = "it is heard"
+
 
 class Status(StrEnum):
     """What a member is to this node."""
@@ -384,12 +386,13 @@ class Membership:
         changed, self._store.members_changed = self._store.members_changed, set()
         members = self._records
         changes: list[Change] = []
+        named = set(self._store.accused()) - {self._name}
         for name in sorted(changed):
             record = members.get(name)
             if record is None:
                 self._forgotten(name, changes)
                 continue
-            accused = name != self.node_id and bool(self.accusations(name))
+            accused = name in named and bool(self.accusations(name))
             (self._accused.add if accused else self._accused.discard)(name)
             on_the_rings = not accused and not member_of(record).left
             (self.monitors.add if on_the_rings else self.monitors.remove)(name)
@@ -405,6 +408,11 @@ class Membership:
     def _judge(self, name: str, record: Record, now: float, wall_offset: float, changes: list[Change]) -> None:
         accusations = self.accusations(name) if name in self._accused else {}
         standing = self._standings.get(name)
+        if standing is None and not accusations and not member_of(record).left:
+            # Nearly always at the start, and then this is done for every member.
+            self._standings[name] = Standing(Status.ALIVE, now, record, _HEARD)
+            changes.append(Change(name, None, Status.ALIVE, True, _HEARD))
+            return
         before = standing.status if standing is not None else None
         known = standing if standing is not None and _life(standing.record) == _life(record) else None
         suspected = _NEVER
@@ -559,4 +567,4 @@ def _cause(status: Status, accusers: list[str]) -> str:
         return "it says that it leaves"
     if accusers:
         return f"accused by {', '.join(accusers)}"
-    return "it is heard"
+    return _HEARD
