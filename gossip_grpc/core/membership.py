@@ -195,8 +195,7 @@ class Membership:
             self._unreachable.remove(name)
             self._flipped()
         if known:
-            if contact is not None:
-                del self._contacts[name]  # its record says it all
+            self._contacts.pop(name, None)  # its record says it all
         elif contact is not None and contact.origin == origin and contact.address == address:
             contact.failures = 0
         elif contact is not None or record is not None or len(self._contacts) < MAX_STRANGERS:
