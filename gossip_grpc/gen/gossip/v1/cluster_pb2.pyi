@@ -348,6 +348,8 @@ class GossipCounters(google.protobuf.message.Message):
     PURGED_FIELD_NUMBER: builtins.int
     HEARTBEATS_SENT_FIELD_NUMBER: builtins.int
     HEARTBEATS_RECEIVED_FIELD_NUMBER: builtins.int
+    EXPIRED_FIELD_NUMBER: builtins.int
+    GENERATIONS_FOLDED_FIELD_NUMBER: builtins.int
     rounds: builtins.int
     """Anti-entropy rounds begun."""
     rounds_agreed: builtins.int
@@ -382,6 +384,10 @@ class GossipCounters(google.protobuf.message.Message):
     """Heartbeats sent to monitors."""
     heartbeats_received: builtins.int
     """Heartbeats received from members that take this node for a monitor."""
+    expired: builtins.int
+    """Values whose time has come, and ephemeral ones that are gone for good."""
+    generations_folded: builtins.int
+    """Generations of nodes that were folded: all their writes count as covered."""
     def __init__(
         self,
         *,
@@ -402,10 +408,78 @@ class GossipCounters(google.protobuf.message.Message):
         purged: builtins.int = ...,
         heartbeats_sent: builtins.int = ...,
         heartbeats_received: builtins.int = ...,
+        expired: builtins.int = ...,
+        generations_folded: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backstop_heals", b"backstop_heals", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "full_syncs", b"full_syncs", "heartbeats_received", b"heartbeats_received", "heartbeats_sent", b"heartbeats_sent", "pulls_received", b"pulls_received", "pulls_sent", b"pulls_sent", "purged", b"purged", "pushes_received", b"pushes_received", "pushes_sent", b"pushes_sent", "records_ignored", b"records_ignored", "records_merged", b"records_merged", "refused", b"refused", "rounds", b"rounds", "rounds_agreed", b"rounds_agreed", "rounds_failed", b"rounds_failed"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backstop_heals", b"backstop_heals", "bytes_received", b"bytes_received", "bytes_sent", b"bytes_sent", "expired", b"expired", "full_syncs", b"full_syncs", "generations_folded", b"generations_folded", "heartbeats_received", b"heartbeats_received", "heartbeats_sent", b"heartbeats_sent", "pulls_received", b"pulls_received", "pulls_sent", b"pulls_sent", "purged", b"purged", "pushes_received", b"pushes_received", "pushes_sent", b"pushes_sent", "records_ignored", b"records_ignored", "records_merged", b"records_merged", "refused", b"refused", "rounds", b"rounds", "rounds_agreed", b"rounds_agreed", "rounds_failed", b"rounds_failed"]) -> None: ...
 
 global___GossipCounters = GossipCounters
+
+@typing.final
+class LimitUse(google.protobuf.message.Message):
+    """How much of a limit is used."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    USED_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """The setting that is the limit, such as `max_records`."""
+    used: builtins.int
+    """How much is used now. Of a limit on single items, such as `max_value_bytes`, the largest one held, or 0 if that is not
+    kept account of.
+    """
+    limit: builtins.int
+    """The limit."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        used: builtins.int = ...,
+        limit: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["limit", b"limit", "name", b"name", "used", b"used"]) -> None: ...
+
+global___LimitUse = LimitUse
+
+@typing.final
+class StorageStatus(google.protobuf.message.Message):
+    """What the node keeps on disk."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEFAULT_DURABILITY_FIELD_NUMBER: builtins.int
+    FILE_BYTES_FIELD_NUMBER: builtins.int
+    PENDING_CHANGES_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    COMMITS_FIELD_NUMBER: builtins.int
+    FORMAT_VERSION_FIELD_NUMBER: builtins.int
+    default_durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What an acknowledgement means if the caller does not say: MEMORY for a node without a data directory."""
+    file_bytes: builtins.int
+    """Bytes of the database and its log; 0 without a data directory."""
+    pending_changes: builtins.int
+    """Changes that wait to be written."""
+    error: builtins.str
+    """Why the last attempt to write failed; empty while all is well. Writes are refused while it is not."""
+    commits: builtins.int
+    """Commits since the node started."""
+    format_version: builtins.int
+    """Version of the file's format; 0 without a data directory."""
+    def __init__(
+        self,
+        *,
+        default_durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
+        file_bytes: builtins.int = ...,
+        pending_changes: builtins.int = ...,
+        error: builtins.str = ...,
+        commits: builtins.int = ...,
+        format_version: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["commits", b"commits", "default_durability", b"default_durability", "error", b"error", "file_bytes", b"file_bytes", "format_version", b"format_version", "pending_changes", b"pending_changes"]) -> None: ...
+
+global___StorageStatus = StorageStatus
 
 @typing.final
 class OriginCoverage(google.protobuf.message.Message):
@@ -475,6 +549,10 @@ class ClusterServiceGetStatusResponse(google.protobuf.message.Message):
     GOSSIP_FIELD_NUMBER: builtins.int
     LAST_ROUND_SECONDS_FIELD_NUMBER: builtins.int
     LAST_ROUND_PEER_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
+    STORAGE_FIELD_NUMBER: builtins.int
+    FOLDED_FIELD_NUMBER: builtins.int
+    TOMBSTONES_BLOCKED_FIELD_NUMBER: builtins.int
     node_id: builtins.str
     """Stable name of the node."""
     generation: builtins.int
@@ -509,6 +587,8 @@ class ClusterServiceGetStatusResponse(google.protobuf.message.Message):
     """Seconds since the last round that ended well; absent before the first."""
     last_round_peer: builtins.str
     """The peer of that round; empty before the first."""
+    tombstones_blocked: builtins.int
+    """Tombstones that are old enough to be purged, but wait for news of a node that has not been heard of for long."""
     @property
     def coverage(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OriginCoverage]:
         """What the node covers, in order of origin."""
@@ -516,6 +596,18 @@ class ClusterServiceGetStatusResponse(google.protobuf.message.Message):
     @property
     def gossip(self) -> global___GossipCounters:
         """What it has done for gossip."""
+
+    @property
+    def limits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LimitUse]:
+        """How much of each limit is used."""
+
+    @property
+    def storage(self) -> global___StorageStatus:
+        """What it keeps on disk."""
+
+    @property
+    def folded(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[gossip_grpc.gen.gossip.v1.common_pb2.Origin]:
+        """Nodes of whose older generations everything is covered: name and highest generation."""
 
     def __init__(
         self,
@@ -539,12 +631,46 @@ class ClusterServiceGetStatusResponse(google.protobuf.message.Message):
         gossip: global___GossipCounters | None = ...,
         last_round_seconds: builtins.float | None = ...,
         last_round_peer: builtins.str = ...,
+        limits: collections.abc.Iterable[global___LimitUse] | None = ...,
+        storage: global___StorageStatus | None = ...,
+        folded: collections.abc.Iterable[gossip_grpc.gen.gossip.v1.common_pb2.Origin] | None = ...,
+        tombstones_blocked: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_last_round_seconds", b"_last_round_seconds", "gossip", b"gossip", "last_round_seconds", b"last_round_seconds"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_last_round_seconds", b"_last_round_seconds", "client_address", b"client_address", "clock", b"clock", "cluster", b"cluster", "coverage", b"coverage", "fingerprint", b"fingerprint", "generation", b"generation", "gossip", b"gossip", "last_round_peer", b"last_round_peer", "last_round_seconds", b"last_round_seconds", "members", b"members", "node_id", b"node_id", "peer_address", b"peer_address", "ready", b"ready", "records", b"records", "selector", b"selector", "strategy", b"strategy", "tombstones", b"tombstones", "uptime_seconds", b"uptime_seconds", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_last_round_seconds", b"_last_round_seconds", "gossip", b"gossip", "last_round_seconds", b"last_round_seconds", "storage", b"storage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_last_round_seconds", b"_last_round_seconds", "client_address", b"client_address", "clock", b"clock", "cluster", b"cluster", "coverage", b"coverage", "fingerprint", b"fingerprint", "folded", b"folded", "generation", b"generation", "gossip", b"gossip", "last_round_peer", b"last_round_peer", "last_round_seconds", b"last_round_seconds", "limits", b"limits", "members", b"members", "node_id", b"node_id", "peer_address", b"peer_address", "ready", b"ready", "records", b"records", "selector", b"selector", "storage", b"storage", "strategy", b"strategy", "tombstones", b"tombstones", "tombstones_blocked", b"tombstones_blocked", "uptime_seconds", b"uptime_seconds", "version", b"version"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_last_round_seconds", b"_last_round_seconds"]) -> typing.Literal["last_round_seconds"] | None: ...
 
 global___ClusterServiceGetStatusResponse = ClusterServiceGetStatusResponse
+
+@typing.final
+class ClusterServiceBackupRequest(google.protobuf.message.Message):
+    """Request of Backup."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ClusterServiceBackupRequest = ClusterServiceBackupRequest
+
+@typing.final
+class ClusterServiceBackupResponse(google.protobuf.message.Message):
+    """Response of Backup: the file in pieces, in order."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: builtins.int
+    data: builtins.bytes
+    """The next bytes, at most 1 MiB."""
+    def __init__(
+        self,
+        *,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data"]) -> None: ...
+
+global___ClusterServiceBackupResponse = ClusterServiceBackupResponse
 
 @typing.final
 class ClusterServiceListMembersRequest(google.protobuf.message.Message):

@@ -75,6 +75,11 @@ class ClusterServiceStub(object):
                 request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceLeaveRequest.SerializeToString,
                 response_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceLeaveResponse.FromString,
                 _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/gossip.v1.ClusterService/Backup',
+                request_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceBackupRequest.SerializeToString,
+                response_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceBackupResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer(object):
@@ -143,6 +148,14 @@ class ClusterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Backup(self, request, context):
+        """A copy of all that this node holds, consistent as of one moment, as the bytes of a file that `gossip-grpc restore`
+        takes. The node goes on with everything else meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -185,6 +198,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.Leave,
                     request_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceLeaveRequest.FromString,
                     response_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceLeaveResponse.SerializeToString,
+            ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceBackupRequest.FromString,
+                    response_serializer=gossip_dot_v1_dot_cluster__pb2.ClusterServiceBackupResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -404,6 +422,33 @@ class ClusterService(object):
             '/gossip.v1.ClusterService/Leave',
             gossip_dot_v1_dot_cluster__pb2.ClusterServiceLeaveRequest.SerializeToString,
             gossip_dot_v1_dot_cluster__pb2.ClusterServiceLeaveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gossip.v1.ClusterService/Backup',
+            gossip_dot_v1_dot_cluster__pb2.ClusterServiceBackupRequest.SerializeToString,
+            gossip_dot_v1_dot_cluster__pb2.ClusterServiceBackupResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -80,6 +80,14 @@ class ClusterServiceStub:
     ]
     """Makes this node leave: it says so to its peers, answers once some of them have it, and its process stops."""
 
+    Backup: grpc.UnaryStreamMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceBackupRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceBackupResponse,
+    ]
+    """A copy of all that this node holds, consistent as of one moment, as the bytes of a file that `gossip-grpc restore`
+    takes. The node goes on with everything else meanwhile.
+    """
+
 class ClusterServiceAsyncStub:
     """The node asked and the cluster as it sees it."""
 
@@ -141,6 +149,14 @@ class ClusterServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveResponse,
     ]
     """Makes this node leave: it says so to its peers, answers once some of them have it, and its process stops."""
+
+    Backup: grpc.aio.UnaryStreamMultiCallable[
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceBackupRequest,
+        gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceBackupResponse,
+    ]
+    """A copy of all that this node holds, consistent as of one moment, as the bytes of a file that `gossip-grpc restore`
+    takes. The node goes on with everything else meanwhile.
+    """
 
 class ClusterServiceServicer(metaclass=abc.ABCMeta):
     """The node asked and the cluster as it sees it."""
@@ -219,5 +235,15 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceLeaveResponse]]:
         """Makes this node leave: it says so to its peers, answers once some of them have it, and its process stops."""
+
+    @abc.abstractmethod
+    def Backup(
+        self,
+        request: gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceBackupRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceBackupResponse], collections.abc.AsyncIterator[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceBackupResponse]]:
+        """A copy of all that this node holds, consistent as of one moment, as the bytes of a file that `gossip-grpc restore`
+        takes. The node goes on with everything else meanwhile.
+        """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

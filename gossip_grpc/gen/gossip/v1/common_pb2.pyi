@@ -7,10 +7,49 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Durability:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DurabilityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Durability.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DURABILITY_UNSPECIFIED: _Durability.ValueType  # 0
+    """In a request: the node's default, DISK if it has a data directory, else MEMORY. Never sent in a response."""
+    DURABILITY_MEMORY: _Durability.ValueType  # 1
+    """The node holds the write in memory, and hands it on to its peers. If the node is killed in the next moments, before
+    its disk and any peer have it, the write is lost.
+    """
+    DURABILITY_DISK: _Durability.ValueType  # 2
+    """The write is on the disk of the node asked, and outlives a crash of it. FAILED_PRECONDITION with reason NO_DISK at a
+    node without a data directory.
+    """
+
+class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
+    """What an acknowledgement of a write means."""
+
+DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
+"""In a request: the node's default, DISK if it has a data directory, else MEMORY. Never sent in a response."""
+DURABILITY_MEMORY: Durability.ValueType  # 1
+"""The node holds the write in memory, and hands it on to its peers. If the node is killed in the next moments, before
+its disk and any peer have it, the write is lost.
+"""
+DURABILITY_DISK: Durability.ValueType  # 2
+"""The write is on the disk of the node asked, and outlives a crash of it. FAILED_PRECONDITION with reason NO_DISK at a
+node without a data directory.
+"""
+global___Durability = Durability
 
 @typing.final
 class Value(google.protobuf.message.Message):
@@ -85,27 +124,35 @@ global___Dot = Dot
 
 @typing.final
 class Session(google.protobuf.message.Message):
-    """What a write answers with: which dots it became and when. Hand it back unchanged with a later call to be sure
-    that the call comes after the write. Nodes do not act on it yet; store it as a whole, it may grow fields.
+    """A token of what its bearer has written and seen. Each write answers with its own. Hand one on with a later call, at
+    any node: a read then reflects it, and a write wins over it. Two tokens become one by the greater clock, the dots of
+    both, and of `complete` the greater sequence of each origin; to keep a token short, dots may be moved to `complete`,
+    which asks for more. Store it as a whole: it may grow fields. At most 1,000 dots and as many entries of `complete`.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CLOCK_FIELD_NUMBER: builtins.int
     DOTS_FIELD_NUMBER: builtins.int
+    COMPLETE_FIELD_NUMBER: builtins.int
     clock: builtins.int
-    """The Lamport clock of the write, at most 2^62."""
+    """The greatest Lamport clock of the writes, at most 2^62."""
     @property
     def dots(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Dot]:
-        """The dots of the write, oldest first. Empty if the write changed nothing."""
+        """Single writes, in any order."""
+
+    @property
+    def complete(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Dot]:
+        """All writes of each origin up to its sequence."""
 
     def __init__(
         self,
         *,
         clock: builtins.int = ...,
         dots: collections.abc.Iterable[global___Dot] | None = ...,
+        complete: collections.abc.Iterable[global___Dot] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["clock", b"clock", "dots", b"dots"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "complete", b"complete", "dots", b"dots"]) -> None: ...
 
 global___Session = Session
 

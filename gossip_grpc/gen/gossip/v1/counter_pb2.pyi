@@ -7,11 +7,50 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import gossip_grpc.gen.gossip.v1.common_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _CounterEventKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CounterEventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CounterEventKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    COUNTER_EVENT_KIND_UNSPECIFIED: _CounterEventKind.ValueType  # 0
+    """Never sent."""
+    COUNTER_EVENT_KIND_RESET: _CounterEventKind.ValueType  # 1
+    """The watcher's token is of no use here: forget all you knew, a snapshot follows. Only where a token was given."""
+    COUNTER_EVENT_KIND_SNAPSHOT: _CounterEventKind.ValueType  # 2
+    """Nothing: this is one of the counters that there are."""
+    COUNTER_EVENT_KIND_CURRENT: _CounterEventKind.ValueType  # 3
+    """All that there was has been sent; what follows is new. Has no counter."""
+    COUNTER_EVENT_KIND_CHANGED: _CounterEventKind.ValueType  # 4
+    """Its value has changed."""
+
+class CounterEventKind(_CounterEventKind, metaclass=_CounterEventKindEnumTypeWrapper):
+    """What has happened to a counter at the node that is watched."""
+
+COUNTER_EVENT_KIND_UNSPECIFIED: CounterEventKind.ValueType  # 0
+"""Never sent."""
+COUNTER_EVENT_KIND_RESET: CounterEventKind.ValueType  # 1
+"""The watcher's token is of no use here: forget all you knew, a snapshot follows. Only where a token was given."""
+COUNTER_EVENT_KIND_SNAPSHOT: CounterEventKind.ValueType  # 2
+"""Nothing: this is one of the counters that there are."""
+COUNTER_EVENT_KIND_CURRENT: CounterEventKind.ValueType  # 3
+"""All that there was has been sent; what follows is new. Has no counter."""
+COUNTER_EVENT_KIND_CHANGED: CounterEventKind.ValueType  # 4
+"""Its value has changed."""
+global___CounterEventKind = CounterEventKind
 
 @typing.final
 class Counter(google.protobuf.message.Message):
@@ -47,7 +86,9 @@ class CounterServiceGetRequest(google.protobuf.message.Message):
     """The key: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`)."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What the answer must reflect: the node waits until it covers the session's writes, for as long as the deadline
+        leaves; DEADLINE_EXCEEDED with reason SESSION_BEHIND names what is missing.
+        """
 
     def __init__(
         self,
@@ -90,13 +131,18 @@ class CounterServiceAddRequest(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     AMOUNT_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     key: builtins.str
     """The key: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`)."""
     amount: builtins.int
     """What to add; negative to subtract, 0 changes nothing."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What the answer is to mean."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What this write must win over: the node's clock passes the session's first. A node that does not cover the
+        session's writes yet waits for them, as a read does.
+        """
 
     def __init__(
         self,
@@ -104,9 +150,10 @@ class CounterServiceAddRequest(google.protobuf.message.Message):
         key: builtins.str = ...,
         amount: builtins.int = ...,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["amount", b"amount", "key", b"key", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["amount", b"amount", "durability", b"durability", "key", b"key", "session", b"session"]) -> None: ...
 
 global___CounterServiceAddRequest = CounterServiceAddRequest
 
@@ -118,8 +165,11 @@ class CounterServiceAddResponse(google.protobuf.message.Message):
 
     SESSION_FIELD_NUMBER: builtins.int
     VALUE_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     value: builtins.int
     """The value after the addition, as this node knows it."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What this acknowledgement means: at least what was asked for."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
         """Token of this write; without dots if the amount was 0."""
@@ -129,9 +179,10 @@ class CounterServiceAddResponse(google.protobuf.message.Message):
         *,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
         value: builtins.int = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["session", b"session", "value", b"value"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "session", b"session", "value", b"value"]) -> None: ...
 
 global___CounterServiceAddResponse = CounterServiceAddResponse
 
@@ -143,20 +194,26 @@ class CounterServiceResetRequest(google.protobuf.message.Message):
 
     KEY_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     key: builtins.str
     """The key: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`)."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What the answer is to mean."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What this write must win over: the node's clock passes the session's first. A node that does not cover the
+        session's writes yet waits for them, as a read does.
+        """
 
     def __init__(
         self,
         *,
         key: builtins.str = ...,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "key", b"key", "session", b"session"]) -> None: ...
 
 global___CounterServiceResetRequest = CounterServiceResetRequest
 
@@ -167,6 +224,9 @@ class CounterServiceResetResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What this acknowledgement means: at least what was asked for."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
         """Token of this write; without dots if there was nothing to reset."""
@@ -175,9 +235,10 @@ class CounterServiceResetResponse(google.protobuf.message.Message):
         self,
         *,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "session", b"session"]) -> None: ...
 
 global___CounterServiceResetResponse = CounterServiceResetResponse
 
@@ -199,7 +260,9 @@ class CounterServiceListRequest(google.protobuf.message.Message):
     """`next_page_token` of the page before, with the same prefix; empty for the first page."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What the answer must reflect: the node waits until it covers the session's writes, for as long as the deadline
+        leaves; DEADLINE_EXCEEDED with reason SESSION_BEHIND names what is missing.
+        """
 
     def __init__(
         self,
@@ -237,3 +300,79 @@ class CounterServiceListResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["counters", b"counters", "next_page_token", b"next_page_token"]) -> None: ...
 
 global___CounterServiceListResponse = CounterServiceListResponse
+
+@typing.final
+class CounterServiceWatchRequest(google.protobuf.message.Message):
+    """Request of Watch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PREFIX_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    prefix: builtins.str
+    """Only keys that begin with this; empty for all. At most 512 bytes (the node's `max_key_bytes`)."""
+    resume_token: builtins.str
+    """As in Watch of KeyValueService."""
+    @property
+    def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
+        """What the snapshot must reflect: the node waits until it covers the session's writes."""
+
+    def __init__(
+        self,
+        *,
+        prefix: builtins.str = ...,
+        resume_token: builtins.str = ...,
+        session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["prefix", b"prefix", "resume_token", b"resume_token", "session", b"session"]) -> None: ...
+
+global___CounterServiceWatchRequest = CounterServiceWatchRequest
+
+@typing.final
+class CounterServiceWatchResponse(google.protobuf.message.Message):
+    """Response of Watch: one event."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    COUNTER_FIELD_NUMBER: builtins.int
+    OLD_VALUE_FIELD_NUMBER: builtins.int
+    DOT_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    CAUSE_FIELD_NUMBER: builtins.int
+    kind: global___CounterEventKind.ValueType
+    """What has happened."""
+    old_value: builtins.int
+    """The value before it, clamped as the value is; 0 in RESET, SNAPSHOT and CURRENT."""
+    clock: builtins.int
+    """Lamport clock of that write."""
+    resume_token: builtins.str
+    """Names the event; empty before CURRENT."""
+    cause: builtins.str
+    """Of RESET and CURRENT: why, in words."""
+    @property
+    def counter(self) -> global___Counter:
+        """The counter after it; absent in RESET and CURRENT."""
+
+    @property
+    def dot(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Dot:
+        """The write that made the difference; absent in RESET, SNAPSHOT and CURRENT."""
+
+    def __init__(
+        self,
+        *,
+        kind: global___CounterEventKind.ValueType = ...,
+        counter: global___Counter | None = ...,
+        old_value: builtins.int = ...,
+        dot: gossip_grpc.gen.gossip.v1.common_pb2.Dot | None = ...,
+        clock: builtins.int = ...,
+        resume_token: builtins.str = ...,
+        cause: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["counter", b"counter", "dot", b"dot"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cause", b"cause", "clock", b"clock", "counter", b"counter", "dot", b"dot", "kind", b"kind", "old_value", b"old_value", "resume_token", b"resume_token"]) -> None: ...
+
+global___CounterServiceWatchResponse = CounterServiceWatchResponse

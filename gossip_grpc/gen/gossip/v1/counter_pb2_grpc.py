@@ -56,6 +56,11 @@ class CounterServiceStub(object):
                 request_serializer=gossip_dot_v1_dot_counter__pb2.CounterServiceListRequest.SerializeToString,
                 response_deserializer=gossip_dot_v1_dot_counter__pb2.CounterServiceListResponse.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/gossip.v1.CounterService/Watch',
+                request_serializer=gossip_dot_v1_dot_counter__pb2.CounterServiceWatchRequest.SerializeToString,
+                response_deserializer=gossip_dot_v1_dot_counter__pb2.CounterServiceWatchResponse.FromString,
+                _registered_method=True)
 
 
 class CounterServiceServicer(object):
@@ -92,6 +97,14 @@ class CounterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """All counters with a prefix, a marker, and from then on every change of a value at this node; as Watch of
+        KeyValueService.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CounterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -114,6 +127,11 @@ def add_CounterServiceServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=gossip_dot_v1_dot_counter__pb2.CounterServiceListRequest.FromString,
                     response_serializer=gossip_dot_v1_dot_counter__pb2.CounterServiceListResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=gossip_dot_v1_dot_counter__pb2.CounterServiceWatchRequest.FromString,
+                    response_serializer=gossip_dot_v1_dot_counter__pb2.CounterServiceWatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -226,6 +244,33 @@ class CounterService(object):
             '/gossip.v1.CounterService/List',
             gossip_dot_v1_dot_counter__pb2.CounterServiceListRequest.SerializeToString,
             gossip_dot_v1_dot_counter__pb2.CounterServiceListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gossip.v1.CounterService/Watch',
+            gossip_dot_v1_dot_counter__pb2.CounterServiceWatchRequest.SerializeToString,
+            gossip_dot_v1_dot_counter__pb2.CounterServiceWatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

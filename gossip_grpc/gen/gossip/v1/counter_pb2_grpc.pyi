@@ -49,6 +49,14 @@ class CounterServiceStub:
     ]
     """Lists counters in order of their keys, a page at a time."""
 
+    Watch: grpc.UnaryStreamMultiCallable[
+        gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceWatchRequest,
+        gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceWatchResponse,
+    ]
+    """All counters with a prefix, a marker, and from then on every change of a value at this node; as Watch of
+    KeyValueService.
+    """
+
 class CounterServiceAsyncStub:
     """Distributed counters: every node adds to its own share, the value is the sum of all shares. No addition is ever
     lost to a concurrent one. A counter nobody added to reads 0.
@@ -79,6 +87,14 @@ class CounterServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceListResponse,
     ]
     """Lists counters in order of their keys, a page at a time."""
+
+    Watch: grpc.aio.UnaryStreamMultiCallable[
+        gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceWatchRequest,
+        gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceWatchResponse,
+    ]
+    """All counters with a prefix, a marker, and from then on every change of a value at this node; as Watch of
+    KeyValueService.
+    """
 
 class CounterServiceServicer(metaclass=abc.ABCMeta):
     """Distributed counters: every node adds to its own share, the value is the sum of all shares. No addition is ever
@@ -118,5 +134,15 @@ class CounterServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceListResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceListResponse]]:
         """Lists counters in order of their keys, a page at a time."""
+
+    @abc.abstractmethod
+    def Watch(
+        self,
+        request: gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceWatchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceWatchResponse], collections.abc.AsyncIterator[gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceWatchResponse]]:
+        """All counters with a prefix, a marker, and from then on every change of a value at this node; as Watch of
+        KeyValueService.
+        """
 
 def add_CounterServiceServicer_to_server(servicer: CounterServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

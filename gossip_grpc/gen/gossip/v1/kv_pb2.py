@@ -25,31 +25,43 @@ _sym_db = _symbol_database.Default()
 from gossip_grpc.gen.gossip.v1 import common_pb2 as gossip_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12gossip/v1/kv.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"a\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.gossip.v1.Value\x12\x1b\n\x03\x64ot\x18\x03 \x01(\x0b\x32\x0e.gossip.v1.Dot\x12\r\n\x05\x63lock\x18\x04 \x01(\x04\"M\n\x19KeyValueServiceGetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\"=\n\x1aKeyValueServiceGetResponse\x12\x1f\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x10.gossip.v1.Entry\"n\n\x19KeyValueServicePutRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.gossip.v1.Value\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\"A\n\x1aKeyValueServicePutResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\"P\n\x1cKeyValueServiceDeleteRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\"S\n\x1dKeyValueServiceDeleteResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12\r\n\x05\x66ound\x18\x02 \x01(\x08\"x\n\x1aKeyValueServiceListRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"Y\n\x1bKeyValueServiceListResponse\x12!\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x10.gossip.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xed\x02\n\x0fKeyValueService\x12R\n\x03Get\x12$.gossip.v1.KeyValueServiceGetRequest\x1a%.gossip.v1.KeyValueServiceGetResponse\x12R\n\x03Put\x12$.gossip.v1.KeyValueServicePutRequest\x1a%.gossip.v1.KeyValueServicePutResponse\x12[\n\x06\x44\x65lete\x12\'.gossip.v1.KeyValueServiceDeleteRequest\x1a(.gossip.v1.KeyValueServiceDeleteResponse\x12U\n\x04List\x12%.gossip.v1.KeyValueServiceListRequest\x1a&.gossip.v1.KeyValueServiceListResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12gossip/v1/kv.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"\x9a\x01\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.gossip.v1.Value\x12\x1b\n\x03\x64ot\x18\x03 \x01(\x0b\x32\x0e.gossip.v1.Dot\x12\r\n\x05\x63lock\x18\x04 \x01(\x04\x12$\n\x1c\x65xpires_at_unix_milliseconds\x18\x05 \x01(\x04\x12\x11\n\tephemeral\x18\x06 \x01(\x08\"M\n\x19KeyValueServiceGetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\"=\n\x1aKeyValueServiceGetResponse\x12\x1f\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x10.gossip.v1.Entry\"\xc6\x01\n\x19KeyValueServicePutRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.gossip.v1.Value\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x04 \x01(\x0e\x32\x15.gossip.v1.Durability\x12\x18\n\x10ttl_milliseconds\x18\x05 \x01(\x04\x12\x11\n\tephemeral\x18\x06 \x01(\x08\"\x92\x01\n\x1aKeyValueServicePutResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x02 \x01(\x0e\x32\x15.gossip.v1.Durability\x12$\n\x1c\x65xpires_at_unix_milliseconds\x18\x03 \x01(\x04\"{\n\x1cKeyValueServiceDeleteRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"~\n\x1dKeyValueServiceDeleteResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12\r\n\x05\x66ound\x18\x02 \x01(\x08\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"x\n\x1aKeyValueServiceListRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"Y\n\x1bKeyValueServiceListResponse\x12!\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x10.gossip.v1.Entry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x0cPutManyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.gossip.v1.Value\x12\x18\n\x10ttl_milliseconds\x18\x03 \x01(\x04\x12\x11\n\tephemeral\x18\x04 \x01(\x08\"\x99\x01\n\x1dKeyValueServicePutManyRequest\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.gossip.v1.PutManyEntry\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"\x81\x01\n\x1eKeyValueServicePutManyResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12\x0f\n\x07written\x18\x02 \x01(\x04\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"h\n\x1bKeyValueServiceWatchRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\"\xee\x01\n\x1cKeyValueServiceWatchResponse\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.gossip.v1.KeyValueEventKind\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x1f\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x10.gossip.v1.Entry\x12#\n\told_value\x18\x04 \x01(\x0b\x32\x10.gossip.v1.Value\x12\x1b\n\x03\x64ot\x18\x05 \x01(\x0b\x32\x0e.gossip.v1.Dot\x12\r\n\x05\x63lock\x18\x06 \x01(\x04\x12\x14\n\x0cresume_token\x18\x07 \x01(\t\x12\r\n\x05\x63\x61use\x18\x08 \x01(\t*\xc1\x02\n\x11KeyValueEventKind\x12$\n KEY_VALUE_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1aKEY_VALUE_EVENT_KIND_RESET\x10\x01\x12!\n\x1dKEY_VALUE_EVENT_KIND_SNAPSHOT\x10\x02\x12 \n\x1cKEY_VALUE_EVENT_KIND_CURRENT\x10\x03\x12\x1c\n\x18KEY_VALUE_EVENT_KIND_PUT\x10\x04\x12 \n\x1cKEY_VALUE_EVENT_KIND_DELETED\x10\x05\x12 \n\x1cKEY_VALUE_EVENT_KIND_EXPIRED\x10\x06\x12\x1f\n\x1bKEY_VALUE_EVENT_KIND_HIDDEN\x10\x07\x12\x1e\n\x1aKEY_VALUE_EVENT_KIND_SHOWN\x10\x08\x32\xab\x04\n\x0fKeyValueService\x12R\n\x03Get\x12$.gossip.v1.KeyValueServiceGetRequest\x1a%.gossip.v1.KeyValueServiceGetResponse\x12R\n\x03Put\x12$.gossip.v1.KeyValueServicePutRequest\x1a%.gossip.v1.KeyValueServicePutResponse\x12[\n\x06\x44\x65lete\x12\'.gossip.v1.KeyValueServiceDeleteRequest\x1a(.gossip.v1.KeyValueServiceDeleteResponse\x12U\n\x04List\x12%.gossip.v1.KeyValueServiceListRequest\x1a&.gossip.v1.KeyValueServiceListResponse\x12`\n\x07PutMany\x12(.gossip.v1.KeyValueServicePutManyRequest\x1a).gossip.v1.KeyValueServicePutManyResponse(\x01\x12Z\n\x05Watch\x12&.gossip.v1.KeyValueServiceWatchRequest\x1a\'.gossip.v1.KeyValueServiceWatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gossip_grpc.gen.gossip.v1.kv_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTRY']._serialized_start=57
-  _globals['_ENTRY']._serialized_end=154
-  _globals['_KEYVALUESERVICEGETREQUEST']._serialized_start=156
-  _globals['_KEYVALUESERVICEGETREQUEST']._serialized_end=233
-  _globals['_KEYVALUESERVICEGETRESPONSE']._serialized_start=235
-  _globals['_KEYVALUESERVICEGETRESPONSE']._serialized_end=296
-  _globals['_KEYVALUESERVICEPUTREQUEST']._serialized_start=298
-  _globals['_KEYVALUESERVICEPUTREQUEST']._serialized_end=408
-  _globals['_KEYVALUESERVICEPUTRESPONSE']._serialized_start=410
-  _globals['_KEYVALUESERVICEPUTRESPONSE']._serialized_end=475
-  _globals['_KEYVALUESERVICEDELETEREQUEST']._serialized_start=477
-  _globals['_KEYVALUESERVICEDELETEREQUEST']._serialized_end=557
-  _globals['_KEYVALUESERVICEDELETERESPONSE']._serialized_start=559
-  _globals['_KEYVALUESERVICEDELETERESPONSE']._serialized_end=642
-  _globals['_KEYVALUESERVICELISTREQUEST']._serialized_start=644
-  _globals['_KEYVALUESERVICELISTREQUEST']._serialized_end=764
-  _globals['_KEYVALUESERVICELISTRESPONSE']._serialized_start=766
-  _globals['_KEYVALUESERVICELISTRESPONSE']._serialized_end=855
-  _globals['_KEYVALUESERVICE']._serialized_start=858
-  _globals['_KEYVALUESERVICE']._serialized_end=1223
+  _globals['_KEYVALUEEVENTKIND']._serialized_start=1915
+  _globals['_KEYVALUEEVENTKIND']._serialized_end=2236
+  _globals['_ENTRY']._serialized_start=58
+  _globals['_ENTRY']._serialized_end=212
+  _globals['_KEYVALUESERVICEGETREQUEST']._serialized_start=214
+  _globals['_KEYVALUESERVICEGETREQUEST']._serialized_end=291
+  _globals['_KEYVALUESERVICEGETRESPONSE']._serialized_start=293
+  _globals['_KEYVALUESERVICEGETRESPONSE']._serialized_end=354
+  _globals['_KEYVALUESERVICEPUTREQUEST']._serialized_start=357
+  _globals['_KEYVALUESERVICEPUTREQUEST']._serialized_end=555
+  _globals['_KEYVALUESERVICEPUTRESPONSE']._serialized_start=558
+  _globals['_KEYVALUESERVICEPUTRESPONSE']._serialized_end=704
+  _globals['_KEYVALUESERVICEDELETEREQUEST']._serialized_start=706
+  _globals['_KEYVALUESERVICEDELETEREQUEST']._serialized_end=829
+  _globals['_KEYVALUESERVICEDELETERESPONSE']._serialized_start=831
+  _globals['_KEYVALUESERVICEDELETERESPONSE']._serialized_end=957
+  _globals['_KEYVALUESERVICELISTREQUEST']._serialized_start=959
+  _globals['_KEYVALUESERVICELISTREQUEST']._serialized_end=1079
+  _globals['_KEYVALUESERVICELISTRESPONSE']._serialized_start=1081
+  _globals['_KEYVALUESERVICELISTRESPONSE']._serialized_end=1170
+  _globals['_PUTMANYENTRY']._serialized_start=1172
+  _globals['_PUTMANYENTRY']._serialized_end=1277
+  _globals['_KEYVALUESERVICEPUTMANYREQUEST']._serialized_start=1280
+  _globals['_KEYVALUESERVICEPUTMANYREQUEST']._serialized_end=1433
+  _globals['_KEYVALUESERVICEPUTMANYRESPONSE']._serialized_start=1436
+  _globals['_KEYVALUESERVICEPUTMANYRESPONSE']._serialized_end=1565
+  _globals['_KEYVALUESERVICEWATCHREQUEST']._serialized_start=1567
+  _globals['_KEYVALUESERVICEWATCHREQUEST']._serialized_end=1671
+  _globals['_KEYVALUESERVICEWATCHRESPONSE']._serialized_start=1674
+  _globals['_KEYVALUESERVICEWATCHRESPONSE']._serialized_end=1912
+  _globals['_KEYVALUESERVICE']._serialized_start=2239
+  _globals['_KEYVALUESERVICE']._serialized_end=2794
 # @@protoc_insertion_point(module_scope)

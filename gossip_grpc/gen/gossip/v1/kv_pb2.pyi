@@ -7,11 +7,66 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import gossip_grpc.gen.gossip.v1.common_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _KeyValueEventKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _KeyValueEventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_KeyValueEventKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    KEY_VALUE_EVENT_KIND_UNSPECIFIED: _KeyValueEventKind.ValueType  # 0
+    """Never sent."""
+    KEY_VALUE_EVENT_KIND_RESET: _KeyValueEventKind.ValueType  # 1
+    """The watcher's token is of no use here: forget all you knew, a snapshot follows. Only where a token was given."""
+    KEY_VALUE_EVENT_KIND_SNAPSHOT: _KeyValueEventKind.ValueType  # 2
+    """Nothing: this is one of the entries that there are."""
+    KEY_VALUE_EVENT_KIND_CURRENT: _KeyValueEventKind.ValueType  # 3
+    """All that there was has been sent; what follows is new. Has no key."""
+    KEY_VALUE_EVENT_KIND_PUT: _KeyValueEventKind.ValueType  # 4
+    """It was written."""
+    KEY_VALUE_EVENT_KIND_DELETED: _KeyValueEventKind.ValueType  # 5
+    """It was deleted."""
+    KEY_VALUE_EVENT_KIND_EXPIRED: _KeyValueEventKind.ValueType  # 6
+    """Its time has come."""
+    KEY_VALUE_EVENT_KIND_HIDDEN: _KeyValueEventKind.ValueType  # 7
+    """It is ephemeral, and the node that wrote it is not a live member any more."""
+    KEY_VALUE_EVENT_KIND_SHOWN: _KeyValueEventKind.ValueType  # 8
+    """It is ephemeral, and the node that wrote it is a live member again."""
+
+class KeyValueEventKind(_KeyValueEventKind, metaclass=_KeyValueEventKindEnumTypeWrapper):
+    """What has happened to an entry at the node that is watched."""
+
+KEY_VALUE_EVENT_KIND_UNSPECIFIED: KeyValueEventKind.ValueType  # 0
+"""Never sent."""
+KEY_VALUE_EVENT_KIND_RESET: KeyValueEventKind.ValueType  # 1
+"""The watcher's token is of no use here: forget all you knew, a snapshot follows. Only where a token was given."""
+KEY_VALUE_EVENT_KIND_SNAPSHOT: KeyValueEventKind.ValueType  # 2
+"""Nothing: this is one of the entries that there are."""
+KEY_VALUE_EVENT_KIND_CURRENT: KeyValueEventKind.ValueType  # 3
+"""All that there was has been sent; what follows is new. Has no key."""
+KEY_VALUE_EVENT_KIND_PUT: KeyValueEventKind.ValueType  # 4
+"""It was written."""
+KEY_VALUE_EVENT_KIND_DELETED: KeyValueEventKind.ValueType  # 5
+"""It was deleted."""
+KEY_VALUE_EVENT_KIND_EXPIRED: KeyValueEventKind.ValueType  # 6
+"""Its time has come."""
+KEY_VALUE_EVENT_KIND_HIDDEN: KeyValueEventKind.ValueType  # 7
+"""It is ephemeral, and the node that wrote it is not a live member any more."""
+KEY_VALUE_EVENT_KIND_SHOWN: KeyValueEventKind.ValueType  # 8
+"""It is ephemeral, and the node that wrote it is a live member again."""
+global___KeyValueEventKind = KeyValueEventKind
 
 @typing.final
 class Entry(google.protobuf.message.Message):
@@ -23,10 +78,16 @@ class Entry(google.protobuf.message.Message):
     VALUE_FIELD_NUMBER: builtins.int
     DOT_FIELD_NUMBER: builtins.int
     CLOCK_FIELD_NUMBER: builtins.int
+    EXPIRES_AT_UNIX_MILLISECONDS_FIELD_NUMBER: builtins.int
+    EPHEMERAL_FIELD_NUMBER: builtins.int
     key: builtins.str
     """The key."""
     clock: builtins.int
     """Lamport clock of that write."""
+    expires_at_unix_milliseconds: builtins.int
+    """Until when it is visible: Unix time in milliseconds by its writer's clock; 0 if it has no end."""
+    ephemeral: builtins.bool
+    """Whether it is visible only while the node that wrote it is a live member."""
     @property
     def value(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Value:
         """The value."""
@@ -42,9 +103,11 @@ class Entry(google.protobuf.message.Message):
         value: gossip_grpc.gen.gossip.v1.common_pb2.Value | None = ...,
         dot: gossip_grpc.gen.gossip.v1.common_pb2.Dot | None = ...,
         clock: builtins.int = ...,
+        expires_at_unix_milliseconds: builtins.int = ...,
+        ephemeral: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["dot", b"dot", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["clock", b"clock", "dot", b"dot", "key", b"key", "value", b"value"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "dot", b"dot", "ephemeral", b"ephemeral", "expires_at_unix_milliseconds", b"expires_at_unix_milliseconds", "key", b"key", "value", b"value"]) -> None: ...
 
 global___Entry = Entry
 
@@ -60,7 +123,9 @@ class KeyValueServiceGetRequest(google.protobuf.message.Message):
     """The key: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`)."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What the answer must reflect: the node waits until it covers the session's writes, for as long as the deadline
+        leaves; DEADLINE_EXCEEDED with reason SESSION_BEHIND names what is missing.
+        """
 
     def __init__(
         self,
@@ -103,15 +168,30 @@ class KeyValueServicePutRequest(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     VALUE_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
+    TTL_MILLISECONDS_FIELD_NUMBER: builtins.int
+    EPHEMERAL_FIELD_NUMBER: builtins.int
     key: builtins.str
     """The key: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`)."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What the answer is to mean."""
+    ttl_milliseconds: builtins.int
+    """How long the value is to be visible, from now on by this node's clock, in milliseconds; 0 for ever. From 1 to
+    315,360,000,000 (ten years). Another Put of the key begins anew, with its own.
+    """
+    ephemeral: builtins.bool
+    """Whether the value stands for this node: it is hidden everywhere while the node is DEAD or LEFT, and gone for good
+    once the node is forgotten or begins a life without its old state.
+    """
     @property
     def value(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Value:
         """The value; required, one of its kinds set, at most 1 MiB (the node's `max_value_bytes`)."""
 
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What this write must win over: the node's clock passes the session's first. A node that does not cover the
+        session's writes yet waits for them, as a read does.
+        """
 
     def __init__(
         self,
@@ -119,9 +199,12 @@ class KeyValueServicePutRequest(google.protobuf.message.Message):
         key: builtins.str = ...,
         value: gossip_grpc.gen.gossip.v1.common_pb2.Value | None = ...,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
+        ttl_milliseconds: builtins.int = ...,
+        ephemeral: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session", "value", b"value"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key", "session", b"session", "value", b"value"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "ephemeral", b"ephemeral", "key", b"key", "session", b"session", "ttl_milliseconds", b"ttl_milliseconds", "value", b"value"]) -> None: ...
 
 global___KeyValueServicePutRequest = KeyValueServicePutRequest
 
@@ -132,6 +215,12 @@ class KeyValueServicePutResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
+    EXPIRES_AT_UNIX_MILLISECONDS_FIELD_NUMBER: builtins.int
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What this acknowledgement means: at least what was asked for."""
+    expires_at_unix_milliseconds: builtins.int
+    """Until when the value is visible: Unix time in milliseconds by this node's clock; 0 if it has no end."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
         """Token of this write."""
@@ -140,9 +229,11 @@ class KeyValueServicePutResponse(google.protobuf.message.Message):
         self,
         *,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
+        expires_at_unix_milliseconds: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "expires_at_unix_milliseconds", b"expires_at_unix_milliseconds", "session", b"session"]) -> None: ...
 
 global___KeyValueServicePutResponse = KeyValueServicePutResponse
 
@@ -154,20 +245,26 @@ class KeyValueServiceDeleteRequest(google.protobuf.message.Message):
 
     KEY_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     key: builtins.str
     """The key: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`)."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What the answer is to mean."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What this write must win over: the node's clock passes the session's first. A node that does not cover the
+        session's writes yet waits for them, as a read does.
+        """
 
     def __init__(
         self,
         *,
         key: builtins.str = ...,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["key", b"key", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "key", b"key", "session", b"session"]) -> None: ...
 
 global___KeyValueServiceDeleteRequest = KeyValueServiceDeleteRequest
 
@@ -179,8 +276,11 @@ class KeyValueServiceDeleteResponse(google.protobuf.message.Message):
 
     SESSION_FIELD_NUMBER: builtins.int
     FOUND_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     found: builtins.bool
     """Whether the node held a value for the key."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What this acknowledgement means: at least what was asked for."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
         """Token of this deletion; without dots if there was nothing to delete."""
@@ -190,9 +290,10 @@ class KeyValueServiceDeleteResponse(google.protobuf.message.Message):
         *,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
         found: builtins.bool = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["found", b"found", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "found", b"found", "session", b"session"]) -> None: ...
 
 global___KeyValueServiceDeleteResponse = KeyValueServiceDeleteResponse
 
@@ -216,7 +317,9 @@ class KeyValueServiceListRequest(google.protobuf.message.Message):
     """`next_page_token` of the page before, with the same prefix; empty for the first page."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What the answer must reflect: the node waits until it covers the session's writes, for as long as the deadline
+        leaves; DEADLINE_EXCEEDED with reason SESSION_BEHIND names what is missing.
+        """
 
     def __init__(
         self,
@@ -254,3 +357,180 @@ class KeyValueServiceListResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]) -> None: ...
 
 global___KeyValueServiceListResponse = KeyValueServiceListResponse
+
+@typing.final
+class PutManyEntry(google.protobuf.message.Message):
+    """One entry of PutMany."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    TTL_MILLISECONDS_FIELD_NUMBER: builtins.int
+    EPHEMERAL_FIELD_NUMBER: builtins.int
+    key: builtins.str
+    """The key: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`)."""
+    ttl_milliseconds: builtins.int
+    """As in Put."""
+    ephemeral: builtins.bool
+    """As in Put."""
+    @property
+    def value(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Value:
+        """The value; required, one of its kinds set, at most 1 MiB (the node's `max_value_bytes`)."""
+
+    def __init__(
+        self,
+        *,
+        key: builtins.str = ...,
+        value: gossip_grpc.gen.gossip.v1.common_pb2.Value | None = ...,
+        ttl_milliseconds: builtins.int = ...,
+        ephemeral: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ephemeral", b"ephemeral", "key", b"key", "ttl_milliseconds", b"ttl_milliseconds", "value", b"value"]) -> None: ...
+
+global___PutManyEntry = PutManyEntry
+
+@typing.final
+class KeyValueServicePutManyRequest(google.protobuf.message.Message):
+    """Request of PutMany: one batch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What the answer is to mean; read from the first message."""
+    @property
+    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PutManyEntry]:
+        """The entries, written in order: 1 to 10,000, and at most 4 MiB as a message."""
+
+    @property
+    def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
+        """As in Put; read from the first message."""
+
+    def __init__(
+        self,
+        *,
+        entries: collections.abc.Iterable[global___PutManyEntry] | None = ...,
+        session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "entries", b"entries", "session", b"session"]) -> None: ...
+
+global___KeyValueServicePutManyRequest = KeyValueServicePutManyRequest
+
+@typing.final
+class KeyValueServicePutManyResponse(google.protobuf.message.Message):
+    """Response of PutMany, once all is written."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: builtins.int
+    WRITTEN_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
+    written: builtins.int
+    """How many entries were written."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What this acknowledgement means: at least what was asked for."""
+    @property
+    def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
+        """Token of all these writes."""
+
+    def __init__(
+        self,
+        *,
+        session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        written: builtins.int = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "session", b"session", "written", b"written"]) -> None: ...
+
+global___KeyValueServicePutManyResponse = KeyValueServicePutManyResponse
+
+@typing.final
+class KeyValueServiceWatchRequest(google.protobuf.message.Message):
+    """Request of Watch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PREFIX_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    prefix: builtins.str
+    """Only keys that begin with this; empty for all. At most 512 bytes (the node's `max_key_bytes`)."""
+    resume_token: builtins.str
+    """The last `resume_token` that was received, with the same prefix: then only what came after it is sent, if this node
+    still has it, else RESET and a snapshot. Tokens of another node are taken, and lead to a snapshot. Empty to begin.
+    """
+    @property
+    def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
+        """What the snapshot must reflect: the node waits until it covers the session's writes."""
+
+    def __init__(
+        self,
+        *,
+        prefix: builtins.str = ...,
+        resume_token: builtins.str = ...,
+        session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["prefix", b"prefix", "resume_token", b"resume_token", "session", b"session"]) -> None: ...
+
+global___KeyValueServiceWatchRequest = KeyValueServiceWatchRequest
+
+@typing.final
+class KeyValueServiceWatchResponse(google.protobuf.message.Message):
+    """Response of Watch: one event."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    ENTRY_FIELD_NUMBER: builtins.int
+    OLD_VALUE_FIELD_NUMBER: builtins.int
+    DOT_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    CAUSE_FIELD_NUMBER: builtins.int
+    kind: global___KeyValueEventKind.ValueType
+    """What has happened."""
+    key: builtins.str
+    """The key; empty in RESET and CURRENT."""
+    clock: builtins.int
+    """Lamport clock of that write."""
+    resume_token: builtins.str
+    """Names the event; empty before CURRENT."""
+    cause: builtins.str
+    """Of RESET and CURRENT: why, in words."""
+    @property
+    def entry(self) -> global___Entry:
+        """The entry after it; absent if there is none any more, and in RESET and CURRENT."""
+
+    @property
+    def old_value(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Value:
+        """The value before it; absent if there was none, and in RESET, SNAPSHOT and CURRENT."""
+
+    @property
+    def dot(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Dot:
+        """The write that made the difference; of EXPIRED, HIDDEN and SHOWN, the one that put the entry there."""
+
+    def __init__(
+        self,
+        *,
+        kind: global___KeyValueEventKind.ValueType = ...,
+        key: builtins.str = ...,
+        entry: global___Entry | None = ...,
+        old_value: gossip_grpc.gen.gossip.v1.common_pb2.Value | None = ...,
+        dot: gossip_grpc.gen.gossip.v1.common_pb2.Dot | None = ...,
+        clock: builtins.int = ...,
+        resume_token: builtins.str = ...,
+        cause: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["dot", b"dot", "entry", b"entry", "old_value", b"old_value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cause", b"cause", "clock", b"clock", "dot", b"dot", "entry", b"entry", "key", b"key", "kind", b"kind", "old_value", b"old_value", "resume_token", b"resume_token"]) -> None: ...
+
+global___KeyValueServiceWatchResponse = KeyValueServiceWatchResponse

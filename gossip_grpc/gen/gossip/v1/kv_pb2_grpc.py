@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class KeyValueServiceStub(object):
     """Replicated registers: one value a key, the write with the greater Lamport timestamp wins. Reads are local to the
-    node asked; writes are acknowledged once that node holds them and spread within milliseconds.
+    node asked; writes are acknowledged once that node holds them (see `Durability`) and spread within milliseconds.
     """
 
     def __init__(self, channel):
@@ -56,11 +56,21 @@ class KeyValueServiceStub(object):
                 request_serializer=gossip_dot_v1_dot_kv__pb2.KeyValueServiceListRequest.SerializeToString,
                 response_deserializer=gossip_dot_v1_dot_kv__pb2.KeyValueServiceListResponse.FromString,
                 _registered_method=True)
+        self.PutMany = channel.stream_unary(
+                '/gossip.v1.KeyValueService/PutMany',
+                request_serializer=gossip_dot_v1_dot_kv__pb2.KeyValueServicePutManyRequest.SerializeToString,
+                response_deserializer=gossip_dot_v1_dot_kv__pb2.KeyValueServicePutManyResponse.FromString,
+                _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/gossip.v1.KeyValueService/Watch',
+                request_serializer=gossip_dot_v1_dot_kv__pb2.KeyValueServiceWatchRequest.SerializeToString,
+                response_deserializer=gossip_dot_v1_dot_kv__pb2.KeyValueServiceWatchResponse.FromString,
+                _registered_method=True)
 
 
 class KeyValueServiceServicer(object):
     """Replicated registers: one value a key, the write with the greater Lamport timestamp wins. Reads are local to the
-    node asked; writes are acknowledged once that node holds them and spread within milliseconds.
+    node asked; writes are acknowledged once that node holds them (see `Durability`) and spread within milliseconds.
     """
 
     def Get(self, request, context):
@@ -85,7 +95,26 @@ class KeyValueServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """Lists entries in order of their keys, a page at a time.
+        """Lists entries in order of their keys, a page at a time. A key that is there from the first page to the last is
+        listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutMany(self, request_iterator, context):
+        """Writes many keys. Each message is a batch that is written whole or not at all; they are written in order. If one is
+        refused, those before it stay written: `written` in the metadata of ErrorInfo says how many entries that is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Watch(self, request, context):
+        """All entries with a prefix, a marker, and from then on every change at this node in the order in which it took
+        place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). A watcher that reads
+        too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
+        ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +143,16 @@ def add_KeyValueServiceServicer_to_server(servicer, server):
                     request_deserializer=gossip_dot_v1_dot_kv__pb2.KeyValueServiceListRequest.FromString,
                     response_serializer=gossip_dot_v1_dot_kv__pb2.KeyValueServiceListResponse.SerializeToString,
             ),
+            'PutMany': grpc.stream_unary_rpc_method_handler(
+                    servicer.PutMany,
+                    request_deserializer=gossip_dot_v1_dot_kv__pb2.KeyValueServicePutManyRequest.FromString,
+                    response_serializer=gossip_dot_v1_dot_kv__pb2.KeyValueServicePutManyResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=gossip_dot_v1_dot_kv__pb2.KeyValueServiceWatchRequest.FromString,
+                    response_serializer=gossip_dot_v1_dot_kv__pb2.KeyValueServiceWatchResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gossip.v1.KeyValueService', rpc_method_handlers)
@@ -124,7 +163,7 @@ def add_KeyValueServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class KeyValueService(object):
     """Replicated registers: one value a key, the write with the greater Lamport timestamp wins. Reads are local to the
-    node asked; writes are acknowledged once that node holds them and spread within milliseconds.
+    node asked; writes are acknowledged once that node holds them (see `Durability`) and spread within milliseconds.
     """
 
     @staticmethod
@@ -225,6 +264,60 @@ class KeyValueService(object):
             '/gossip.v1.KeyValueService/List',
             gossip_dot_v1_dot_kv__pb2.KeyValueServiceListRequest.SerializeToString,
             gossip_dot_v1_dot_kv__pb2.KeyValueServiceListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/gossip.v1.KeyValueService/PutMany',
+            gossip_dot_v1_dot_kv__pb2.KeyValueServicePutManyRequest.SerializeToString,
+            gossip_dot_v1_dot_kv__pb2.KeyValueServicePutManyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gossip.v1.KeyValueService/Watch',
+            gossip_dot_v1_dot_kv__pb2.KeyValueServiceWatchRequest.SerializeToString,
+            gossip_dot_v1_dot_kv__pb2.KeyValueServiceWatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,7 +19,7 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
 
 class KeyValueServiceStub:
     """Replicated registers: one value a key, the write with the greater Lamport timestamp wins. Reads are local to the
-    node asked; writes are acknowledged once that node holds them and spread within milliseconds.
+    node asked; writes are acknowledged once that node holds them (see `Durability`) and spread within milliseconds.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -45,11 +45,31 @@ class KeyValueServiceStub:
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListRequest,
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListResponse,
     ]
-    """Lists entries in order of their keys, a page at a time."""
+    """Lists entries in order of their keys, a page at a time. A key that is there from the first page to the last is
+    listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be.
+    """
+
+    PutMany: grpc.StreamUnaryMultiCallable[
+        gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServicePutManyRequest,
+        gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServicePutManyResponse,
+    ]
+    """Writes many keys. Each message is a batch that is written whole or not at all; they are written in order. If one is
+    refused, those before it stay written: `written` in the metadata of ErrorInfo says how many entries that is.
+    """
+
+    Watch: grpc.UnaryStreamMultiCallable[
+        gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchRequest,
+        gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchResponse,
+    ]
+    """All entries with a prefix, a marker, and from then on every change at this node in the order in which it took
+    place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). A watcher that reads
+    too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
+    ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
+    """
 
 class KeyValueServiceAsyncStub:
     """Replicated registers: one value a key, the write with the greater Lamport timestamp wins. Reads are local to the
-    node asked; writes are acknowledged once that node holds them and spread within milliseconds.
+    node asked; writes are acknowledged once that node holds them (see `Durability`) and spread within milliseconds.
     """
 
     Get: grpc.aio.UnaryUnaryMultiCallable[
@@ -74,11 +94,31 @@ class KeyValueServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListRequest,
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListResponse,
     ]
-    """Lists entries in order of their keys, a page at a time."""
+    """Lists entries in order of their keys, a page at a time. A key that is there from the first page to the last is
+    listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be.
+    """
+
+    PutMany: grpc.aio.StreamUnaryMultiCallable[
+        gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServicePutManyRequest,
+        gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServicePutManyResponse,
+    ]
+    """Writes many keys. Each message is a batch that is written whole or not at all; they are written in order. If one is
+    refused, those before it stay written: `written` in the metadata of ErrorInfo says how many entries that is.
+    """
+
+    Watch: grpc.aio.UnaryStreamMultiCallable[
+        gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchRequest,
+        gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchResponse,
+    ]
+    """All entries with a prefix, a marker, and from then on every change at this node in the order in which it took
+    place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). A watcher that reads
+    too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
+    ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
+    """
 
 class KeyValueServiceServicer(metaclass=abc.ABCMeta):
     """Replicated registers: one value a key, the write with the greater Lamport timestamp wins. Reads are local to the
-    node asked; writes are acknowledged once that node holds them and spread within milliseconds.
+    node asked; writes are acknowledged once that node holds them (see `Durability`) and spread within milliseconds.
     """
 
     @abc.abstractmethod
@@ -111,6 +151,30 @@ class KeyValueServiceServicer(metaclass=abc.ABCMeta):
         request: gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListRequest,
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListResponse]]:
-        """Lists entries in order of their keys, a page at a time."""
+        """Lists entries in order of their keys, a page at a time. A key that is there from the first page to the last is
+        listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be.
+        """
+
+    @abc.abstractmethod
+    def PutMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServicePutManyRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServicePutManyResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServicePutManyResponse]]:
+        """Writes many keys. Each message is a batch that is written whole or not at all; they are written in order. If one is
+        refused, those before it stay written: `written` in the metadata of ErrorInfo says how many entries that is.
+        """
+
+    @abc.abstractmethod
+    def Watch(
+        self,
+        request: gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchResponse], collections.abc.AsyncIterator[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchResponse]]:
+        """All entries with a prefix, a marker, and from then on every change at this node in the order in which it took
+        place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). A watcher that reads
+        too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
+        ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
+        """
 
 def add_KeyValueServiceServicer_to_server(servicer: KeyValueServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -27,7 +27,7 @@ class Sender(google.protobuf.message.Message):
     cluster: builtins.str
     """Name of the cluster; must be the receiver's own."""
     protocol: builtins.int
-    """Version of the peer protocol, now 1; must be the receiver's own."""
+    """Version of the peer protocol, now 2; must be the receiver's own."""
     node_id: builtins.str
     """The node's stable name."""
     generation: builtins.int
@@ -55,21 +55,49 @@ class Digest(google.protobuf.message.Message):
 
     ORIGINS_FIELD_NUMBER: builtins.int
     FINGERPRINT_FIELD_NUMBER: builtins.int
+    FOLDED_FIELD_NUMBER: builtins.int
     fingerprint: builtins.int
-    """Order-free 64-bit hash of all its live user records."""
+    """Order-free 64-bit hash of all its live user records that have no end (no `ttl`, not ephemeral)."""
     @property
     def origins(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OriginDigest]:
         """What it knows of each origin."""
+
+    @property
+    def folded(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FoldedNode]:
+        """Nodes of whose older generations it covers everything, so that they need no entry in `origins`."""
 
     def __init__(
         self,
         *,
         origins: collections.abc.Iterable[global___OriginDigest] | None = ...,
         fingerprint: builtins.int = ...,
+        folded: collections.abc.Iterable[global___FoldedNode] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "origins", b"origins"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["fingerprint", b"fingerprint", "folded", b"folded", "origins", b"origins"]) -> None: ...
 
 global___Digest = Digest
+
+@typing.final
+class FoldedNode(google.protobuf.message.Message):
+    """A node's lives that ended long ago."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    node_id: builtins.str
+    """Stable name of the node."""
+    generation: builtins.int
+    """All writes of this generation and of those before it are covered."""
+    def __init__(
+        self,
+        *,
+        node_id: builtins.str = ...,
+        generation: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["generation", b"generation", "node_id", b"node_id"]) -> None: ...
+
+global___FoldedNode = FoldedNode
 
 @typing.final
 class OriginDigest(google.protobuf.message.Message):
@@ -244,6 +272,8 @@ class RegisterRecord(google.protobuf.message.Message):
     TEXT_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
     DELETED_FIELD_NUMBER: builtins.int
+    EXPIRES_AT_UNIX_MILLISECONDS_FIELD_NUMBER: builtins.int
+    EPHEMERAL_FIELD_NUMBER: builtins.int
     origin: builtins.int
     """Index of the writer in the delta's table."""
     sequence: builtins.int
@@ -258,6 +288,12 @@ class RegisterRecord(google.protobuf.message.Message):
     """A bytes value."""
     deleted: builtins.bool
     """A deletion; always true."""
+    expires_at_unix_milliseconds: builtins.int
+    """Until when the value is visible: Unix time in milliseconds by its writer's clock; 0 if it has no end, and in a
+    deletion.
+    """
+    ephemeral: builtins.bool
+    """Whether the value is visible only while its writer is a live member. False in a deletion."""
     def __init__(
         self,
         *,
@@ -268,9 +304,11 @@ class RegisterRecord(google.protobuf.message.Message):
         text: builtins.str = ...,
         data: builtins.bytes = ...,
         deleted: builtins.bool = ...,
+        expires_at_unix_milliseconds: builtins.int = ...,
+        ephemeral: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["content", b"content", "data", b"data", "deleted", b"deleted", "text", b"text"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["clock", b"clock", "content", b"content", "data", b"data", "deleted", b"deleted", "key", b"key", "origin", b"origin", "sequence", b"sequence", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "content", b"content", "data", b"data", "deleted", b"deleted", "ephemeral", b"ephemeral", "expires_at_unix_milliseconds", b"expires_at_unix_milliseconds", "key", b"key", "origin", b"origin", "sequence", b"sequence", "text", b"text"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["text", "data", "deleted"] | None: ...
 
 global___RegisterRecord = RegisterRecord

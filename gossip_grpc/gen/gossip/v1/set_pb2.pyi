@@ -7,11 +7,54 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import gossip_grpc.gen.gossip.v1.common_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _SetEventKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SetEventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SetEventKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SET_EVENT_KIND_UNSPECIFIED: _SetEventKind.ValueType  # 0
+    """Never sent."""
+    SET_EVENT_KIND_RESET: _SetEventKind.ValueType  # 1
+    """The watcher's token is of no use here: forget all you knew, a snapshot follows. Only where a token was given."""
+    SET_EVENT_KIND_SNAPSHOT: _SetEventKind.ValueType  # 2
+    """Nothing: this is one of the elements that there are."""
+    SET_EVENT_KIND_CURRENT: _SetEventKind.ValueType  # 3
+    """All that there was has been sent; what follows is new. Has no element."""
+    SET_EVENT_KIND_ADDED: _SetEventKind.ValueType  # 4
+    """It is in the set now, and was not before."""
+    SET_EVENT_KIND_REMOVED: _SetEventKind.ValueType  # 5
+    """It is not in the set any more."""
+
+class SetEventKind(_SetEventKind, metaclass=_SetEventKindEnumTypeWrapper):
+    """What has happened to an element at the node that is watched."""
+
+SET_EVENT_KIND_UNSPECIFIED: SetEventKind.ValueType  # 0
+"""Never sent."""
+SET_EVENT_KIND_RESET: SetEventKind.ValueType  # 1
+"""The watcher's token is of no use here: forget all you knew, a snapshot follows. Only where a token was given."""
+SET_EVENT_KIND_SNAPSHOT: SetEventKind.ValueType  # 2
+"""Nothing: this is one of the elements that there are."""
+SET_EVENT_KIND_CURRENT: SetEventKind.ValueType  # 3
+"""All that there was has been sent; what follows is new. Has no element."""
+SET_EVENT_KIND_ADDED: SetEventKind.ValueType  # 4
+"""It is in the set now, and was not before."""
+SET_EVENT_KIND_REMOVED: SetEventKind.ValueType  # 5
+"""It is not in the set any more."""
+global___SetEventKind = SetEventKind
 
 @typing.final
 class SetSummary(google.protobuf.message.Message):
@@ -55,7 +98,9 @@ class SetServiceGetRequest(google.protobuf.message.Message):
     """`next_page_token` of the page before, with the same key; empty for the first page."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What the answer must reflect: the node waits until it covers the session's writes, for as long as the deadline
+        leaves; DEADLINE_EXCEEDED with reason SESSION_BEHIND names what is missing.
+        """
 
     def __init__(
         self,
@@ -107,15 +152,20 @@ class SetServiceAddRequest(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     ELEMENTS_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     key: builtins.str
     """The key: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`)."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What the answer is to mean."""
     @property
     def elements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[gossip_grpc.gen.gossip.v1.common_pb2.Value]:
         """The elements: 1 to 1,000, each 1 byte to 64 KiB (the node's `max_element_bytes`)."""
 
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What this write must win over: the node's clock passes the session's first. A node that does not cover the
+        session's writes yet waits for them, as a read does.
+        """
 
     def __init__(
         self,
@@ -123,9 +173,10 @@ class SetServiceAddRequest(google.protobuf.message.Message):
         key: builtins.str = ...,
         elements: collections.abc.Iterable[gossip_grpc.gen.gossip.v1.common_pb2.Value] | None = ...,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["elements", b"elements", "key", b"key", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "elements", b"elements", "key", b"key", "session", b"session"]) -> None: ...
 
 global___SetServiceAddRequest = SetServiceAddRequest
 
@@ -137,8 +188,11 @@ class SetServiceAddResponse(google.protobuf.message.Message):
 
     SESSION_FIELD_NUMBER: builtins.int
     ADDED_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     added: builtins.int
     """How many of the elements this node did not hold before."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What this acknowledgement means: at least what was asked for."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
         """Token of this write."""
@@ -148,9 +202,10 @@ class SetServiceAddResponse(google.protobuf.message.Message):
         *,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
         added: builtins.int = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["added", b"added", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["added", b"added", "durability", b"durability", "session", b"session"]) -> None: ...
 
 global___SetServiceAddResponse = SetServiceAddResponse
 
@@ -163,15 +218,20 @@ class SetServiceRemoveRequest(google.protobuf.message.Message):
     KEY_FIELD_NUMBER: builtins.int
     ELEMENTS_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     key: builtins.str
     """The key: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`)."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What the answer is to mean."""
     @property
     def elements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[gossip_grpc.gen.gossip.v1.common_pb2.Value]:
         """The elements: 1 to 1,000, each 1 byte to 64 KiB (the node's `max_element_bytes`)."""
 
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What this write must win over: the node's clock passes the session's first. A node that does not cover the
+        session's writes yet waits for them, as a read does.
+        """
 
     def __init__(
         self,
@@ -179,9 +239,10 @@ class SetServiceRemoveRequest(google.protobuf.message.Message):
         key: builtins.str = ...,
         elements: collections.abc.Iterable[gossip_grpc.gen.gossip.v1.common_pb2.Value] | None = ...,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["elements", b"elements", "key", b"key", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "elements", b"elements", "key", b"key", "session", b"session"]) -> None: ...
 
 global___SetServiceRemoveRequest = SetServiceRemoveRequest
 
@@ -193,8 +254,11 @@ class SetServiceRemoveResponse(google.protobuf.message.Message):
 
     SESSION_FIELD_NUMBER: builtins.int
     REMOVED_FIELD_NUMBER: builtins.int
+    DURABILITY_FIELD_NUMBER: builtins.int
     removed: builtins.int
     """How many of the elements this node held before."""
+    durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
+    """What this acknowledgement means: at least what was asked for."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
         """Token of this write; without dots if the node held none of the elements."""
@@ -204,9 +268,10 @@ class SetServiceRemoveResponse(google.protobuf.message.Message):
         *,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
         removed: builtins.int = ...,
+        durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["removed", b"removed", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "removed", b"removed", "session", b"session"]) -> None: ...
 
 global___SetServiceRemoveResponse = SetServiceRemoveResponse
 
@@ -228,7 +293,9 @@ class SetServiceListRequest(google.protobuf.message.Message):
     """`next_page_token` of the page before, with the same prefix; empty for the first page."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
-        """Session token of an earlier call. Accepted, not acted on yet."""
+        """What the answer must reflect: the node waits until it covers the session's writes, for as long as the deadline
+        leaves; DEADLINE_EXCEEDED with reason SESSION_BEHIND names what is missing.
+        """
 
     def __init__(
         self,
@@ -266,3 +333,79 @@ class SetServiceListResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["next_page_token", b"next_page_token", "sets", b"sets"]) -> None: ...
 
 global___SetServiceListResponse = SetServiceListResponse
+
+@typing.final
+class SetServiceWatchRequest(google.protobuf.message.Message):
+    """Request of Watch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PREFIX_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
+    prefix: builtins.str
+    """Only keys that begin with this; empty for all. At most 512 bytes (the node's `max_key_bytes`)."""
+    resume_token: builtins.str
+    """As in Watch of KeyValueService."""
+    @property
+    def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
+        """What the snapshot must reflect: the node waits until it covers the session's writes."""
+
+    def __init__(
+        self,
+        *,
+        prefix: builtins.str = ...,
+        resume_token: builtins.str = ...,
+        session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["prefix", b"prefix", "resume_token", b"resume_token", "session", b"session"]) -> None: ...
+
+global___SetServiceWatchRequest = SetServiceWatchRequest
+
+@typing.final
+class SetServiceWatchResponse(google.protobuf.message.Message):
+    """Response of Watch: one event."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    ELEMENT_FIELD_NUMBER: builtins.int
+    DOT_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: builtins.int
+    CAUSE_FIELD_NUMBER: builtins.int
+    kind: global___SetEventKind.ValueType
+    """What has happened."""
+    key: builtins.str
+    """The key of the set; empty in RESET and CURRENT."""
+    clock: builtins.int
+    """Lamport clock of that write."""
+    resume_token: builtins.str
+    """Names the event; empty before CURRENT."""
+    cause: builtins.str
+    """Of RESET and CURRENT: why, in words."""
+    @property
+    def element(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Value:
+        """The element; absent in RESET and CURRENT."""
+
+    @property
+    def dot(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Dot:
+        """The write that made the difference; absent in RESET, SNAPSHOT and CURRENT."""
+
+    def __init__(
+        self,
+        *,
+        kind: global___SetEventKind.ValueType = ...,
+        key: builtins.str = ...,
+        element: gossip_grpc.gen.gossip.v1.common_pb2.Value | None = ...,
+        dot: gossip_grpc.gen.gossip.v1.common_pb2.Dot | None = ...,
+        clock: builtins.int = ...,
+        resume_token: builtins.str = ...,
+        cause: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["dot", b"dot", "element", b"element"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cause", b"cause", "clock", b"clock", "dot", b"dot", "element", b"element", "key", b"key", "kind", b"kind", "resume_token", b"resume_token"]) -> None: ...
+
+global___SetServiceWatchResponse = SetServiceWatchResponse

@@ -56,6 +56,11 @@ class SetServiceStub(object):
                 request_serializer=gossip_dot_v1_dot_set__pb2.SetServiceListRequest.SerializeToString,
                 response_deserializer=gossip_dot_v1_dot_set__pb2.SetServiceListResponse.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/gossip.v1.SetService/Watch',
+                request_serializer=gossip_dot_v1_dot_set__pb2.SetServiceWatchRequest.SerializeToString,
+                response_deserializer=gossip_dot_v1_dot_set__pb2.SetServiceWatchResponse.FromString,
+                _registered_method=True)
 
 
 class SetServiceServicer(object):
@@ -91,6 +96,14 @@ class SetServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """All elements of the sets with a prefix, a marker, and from then on every element that comes or goes at this node;
+        as Watch of KeyValueService.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +126,11 @@ def add_SetServiceServicer_to_server(servicer, server):
                     servicer.List,
                     request_deserializer=gossip_dot_v1_dot_set__pb2.SetServiceListRequest.FromString,
                     response_serializer=gossip_dot_v1_dot_set__pb2.SetServiceListResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=gossip_dot_v1_dot_set__pb2.SetServiceWatchRequest.FromString,
+                    response_serializer=gossip_dot_v1_dot_set__pb2.SetServiceWatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +243,33 @@ class SetService(object):
             '/gossip.v1.SetService/List',
             gossip_dot_v1_dot_set__pb2.SetServiceListRequest.SerializeToString,
             gossip_dot_v1_dot_set__pb2.SetServiceListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gossip.v1.SetService/Watch',
+            gossip_dot_v1_dot_set__pb2.SetServiceWatchRequest.SerializeToString,
+            gossip_dot_v1_dot_set__pb2.SetServiceWatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

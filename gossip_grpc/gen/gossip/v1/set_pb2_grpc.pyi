@@ -47,6 +47,14 @@ class SetServiceStub:
     ]
     """Lists the sets that have elements, in order of their keys, a page at a time."""
 
+    Watch: grpc.UnaryStreamMultiCallable[
+        gossip_grpc.gen.gossip.v1.set_pb2.SetServiceWatchRequest,
+        gossip_grpc.gen.gossip.v1.set_pb2.SetServiceWatchResponse,
+    ]
+    """All elements of the sets with a prefix, a marker, and from then on every element that comes or goes at this node;
+    as Watch of KeyValueService.
+    """
+
 class SetServiceAsyncStub:
     """Replicated sets, add-wins: a removal takes away the additions it has seen, a concurrent addition survives it.
     A set nobody added to is empty.
@@ -75,6 +83,14 @@ class SetServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.set_pb2.SetServiceListResponse,
     ]
     """Lists the sets that have elements, in order of their keys, a page at a time."""
+
+    Watch: grpc.aio.UnaryStreamMultiCallable[
+        gossip_grpc.gen.gossip.v1.set_pb2.SetServiceWatchRequest,
+        gossip_grpc.gen.gossip.v1.set_pb2.SetServiceWatchResponse,
+    ]
+    """All elements of the sets with a prefix, a marker, and from then on every element that comes or goes at this node;
+    as Watch of KeyValueService.
+    """
 
 class SetServiceServicer(metaclass=abc.ABCMeta):
     """Replicated sets, add-wins: a removal takes away the additions it has seen, a concurrent addition survives it.
@@ -112,5 +128,15 @@ class SetServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.set_pb2.SetServiceListResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.set_pb2.SetServiceListResponse]]:
         """Lists the sets that have elements, in order of their keys, a page at a time."""
+
+    @abc.abstractmethod
+    def Watch(
+        self,
+        request: gossip_grpc.gen.gossip.v1.set_pb2.SetServiceWatchRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[gossip_grpc.gen.gossip.v1.set_pb2.SetServiceWatchResponse], collections.abc.AsyncIterator[gossip_grpc.gen.gossip.v1.set_pb2.SetServiceWatchResponse]]:
+        """All elements of the sets with a prefix, a marker, and from then on every element that comes or goes at this node;
+        as Watch of KeyValueService.
+        """
 
 def add_SetServiceServicer_to_server(servicer: SetServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
