@@ -23,7 +23,7 @@ from gossip_grpc.core.sync import Delta, Digest, layers
 from gossip_grpc.errors import LocalError, Reason, RemoteError
 from gossip_grpc.gen.gossip.v1 import common_pb2, kv_pb2, peer_pb2
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the peer protocol. Nodes of different versions refuse each other."""
 
 MAX_MESSAGE_BYTES = 4 << 20

@@ -5,7 +5,7 @@ the records of one slot; a merge keeps the greater rank, so it is commutative, a
 
 | kind          | slot                      | content                     | rank                               |
 | ------------- | ------------------------- | --------------------------- | ---------------------------------- |
-| REGISTER      | key                       | value, None = tombstone     | Lamport timestamp, then the value  |
+| REGISTER      | key                       | value, Lease, None = tombstone | Lamport timestamp, then the value  |
 | COUNTER_SHARE | key, origin               | (added, subtracted)         | sequence                           |
 | COUNTER_RESET | key, origin of the share  | (added, subtracted) seen    | what was seen, then timestamp      |
 | SET_ELEMENT   | key, element, add origin  | (add sequence, removed)     | add sequence, removed, timestamp   |
@@ -73,6 +73,22 @@ class Dot(NamedTuple):
         return f"{self.origin}:{self.sequence}"
 
 
+class Lease(NamedTuple):
+    """A register's value that is not to stay for ever.
+
+    It is a value and its own deletion: once it is over, by itself and everywhere, its record is a tombstone.
+
+    Attributes:
+        value: what is shown until then.
+        expires_at: when it is over, Unix time in milliseconds by its writer's clock; 0 for never.
+        ephemeral: whether it is shown only while the life that wrote it is a live member, and over when that is.
+    """
+
+    value: Value
+    expires_at: int = 0
+    ephemeral: bool = False
+
+
 class Member(NamedTuple):
     """What a node says of itself.
 
@@ -136,6 +152,19 @@ class Record:
             return self.content is None
         return self.kind is _SET_ELEMENT and bool(self.content[1])
 
+    @property
+    def is_lease(self) -> bool:
+        """Whether the record is a value that is not to stay for ever."""
+        return type(self.content) is Lease
+
+    @property
+    def deletes(self) -> bool:
+        """Whether the record is, or will be, what a deletion leaves: it must be kept, and purged, like a tombstone."""
+        content = self.content
+        if self.kind is _REGISTER:
+            return content is None or type(content) is Lease
+        return self.kind is _SET_ELEMENT and bool(content[1])
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
             return NotImplemented
@@ -156,10 +185,23 @@ def value_order(value: Value) -> tuple[int, bytes]:
     return (0, value.encode()) if isinstance(value, str) else (1, value)
 
 
+def value_of(record: Record) -> Value | None:
+    """The value of a register's record; None of a deletion."""
+    content = record.content
+    if type(content) is Lease:
+        return content.value
+    value: Value | None = content
+    return value
+
+
 def _register_rank(record: Record) -> tuple[Any, ...]:
     content = record.content
+    lease: tuple[int, bool] = (0, False)
+    if type(content) is Lease:
+        content, *lease_rest = content
+        lease = (lease_rest[0], lease_rest[1])
     last = (2, b"") if content is None else value_order(content)
-    return (record.clock, record.origin.node_id, record.origin.generation, last, record.sequence)
+    return (record.clock, record.origin.node_id, record.origin.generation, last, lease, record.sequence)
 
 
 def _share_rank(record: Record) -> tuple[Any, ...]:
@@ -212,7 +254,8 @@ def wins(new: Record, old: Record) -> bool:
 def fingerprint(record: Record) -> int:
     """64-bit hash of one user record; a store's fingerprint is the sum of them modulo 2^64.
 
-    The kind comes first and text of free length is set off by its length, so that no two records share an input.
+    The kind comes first and text of free length is set off by its length, so that no two records share an input. That of
+    a lease is 0: when it is over is a matter of each node's clock.
     """
     content = record.content
     origin = record.origin
@@ -222,6 +265,8 @@ def fingerprint(record: Record) -> int:
         head = f"1 {record.clock} {record.sequence} {origin.generation} {len(node_id)} {node_id} {len(slot)} {slot}"
         if type(content) is str:
             return xxh3_64_intdigest(f"{head}T{content}".encode())
+        if type(content) is Lease:
+            return 0
         return xxh3_64_intdigest(content, xxh3_64_intdigest(f"{head}B".encode()))
     head = f"{int(record.kind)} {record.clock} {record.sequence} {origin.generation} {len(node_id)} {node_id}"
     key, *rest = slot
