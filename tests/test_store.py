@@ -875,20 +875,48 @@ def test_superseded_tombstones_travel_in_order_to_those_who_lack_them() -> None:
     assert peer.purge(7.0 + DAY, DAY) == 3
 
 
-def test_a_repair_digs_a_tombstone_out_and_keeps_its_age() -> None:
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_repair_digs_a_tombstone_out_and_keeps_its_age(shared: bool) -> None:
     store = Store(A)
     tombstone = register("x", None, B, 1, clock=1)
     store.merge([tombstone], 0.0)
     put(store, "x", "1", now=1.0)
     store.forget(Kind.REGISTER, "x")
-    store.merge([register("x", None, B, 1, clock=1)], 2.0, repair=True)
-    assert store.get(Kind.REGISTER, "x") is tombstone
+    store.merge([tombstone if shared else register("x", None, B, 1, clock=1)], 2.0, repair=True)
+    assert store.get(Kind.REGISTER, "x") == tombstone
     assert graves(store) == []
+    assert store.delta(Digest()).records == [tombstone], "once"
     assert store.merge([register("x", None, B, 1, clock=1)], 3.0, repair=True) == []
     store.learn_context({B: 1})
     assert store.purge(DAY, DAY) == 1
     assert store.get(Kind.REGISTER, "x") is None
     check(store)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("content", ["v", None])
+def test_what_went_and_came_back_by_a_repair_travels_once(content: str | None, shared: bool) -> None:
+    store = Store(A)
+    lost, again = (register("x", content, B, 1) for _ in range(2))
+    store.merge([lost, register("y", "v", B, 2)], 0.0)
+    header = Delta(Digest(), Digest(Coverage({B: 1}), floor={B: 1}), full=True)
+    assert store.complete(header, Coverage()) == 1
+    for _ in range(2):
+        store.merge([lost if shared else again], 1.0, repair=True)
+    delta = store.delta(Digest())
+    assert ([record.sequence for record in delta.records], delta.superseded) == ([1, 2], [])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_grave_that_a_repair_names_again_travels_once(shared: bool) -> None:
+    store = Store(A)
+    buried = register("x", None, B, 1, clock=1)
+    store.merge([buried, register("x", "v", C, 1, clock=2)], 0.0)
+    for _ in range(2):
+        store.merge([buried if shared else register("x", None, B, 1, clock=1)], 1.0, repair=True)
+    assert store.delta(Digest()).superseded == [buried]
+    store.learn_context({B: 1, C: 1})
+    assert store.purge(DAY, DAY) == 1, "it keeps its age"
 
 
 def test_many_graves_that_are_gone_are_not_looked_at_again() -> None:

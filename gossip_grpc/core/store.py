@@ -260,6 +260,8 @@ class Store:
             repair: merge also records whose dots are covered.
         """
         self._now = now
+        if repair:
+            records = map(_anew, records)
         add = self.coverage.add
         apply = self._apply
         clock = self.clock.time
@@ -689,14 +691,15 @@ class Store:
         if deletes:
             if old is not None and old in self._leases and old.dot == record.dot:
                 return False  # in a repair, as below
-            held, _ = self._tombstones.setdefault(record.dot, (record, now))
+            held, since = self._tombstones.setdefault(record.dot, (record, now))
             if held is old:
                 return False
-            if held is not record:  # in a repair
-                if (held.kind, held.slot) != (record.kind, record.slot):
-                    return False  # one dot of two writes: somebody lies
-                record = held
-                self._exhume(record)
+            if (held.kind, held.slot) != (record.kind, record.slot):
+                return False  # one dot of two writes: somebody lies
+            if not guarded and self._in_grave(held):
+                self._exhume(held)
+                record = _anew(held)
+                self._tombstones[record.dot] = (record, since)
         if guarded and (self._guards or self._graves) and self._is_guarded(record):
             self._keep_aside(record)
             return False
@@ -707,6 +710,8 @@ class Store:
         if old is not None:
             self._remove(old)
             self._keep_aside(old, record)
+        if not guarded:
+            self._unguard(record)
         slots[record.slot] = record
         if self._journal is not None:
             self._journal.append(record)
@@ -878,6 +883,17 @@ class Store:
             if other is not None:
                 self._note(other)
 
+    def _unguard(self, record: Record) -> None:
+        """A record comes back into its slot: it is no guard any more. One dot is kept in one place."""
+        name = (record.kind, record.slot)
+        kept = self._guards.get(name, {})
+        guard = kept.get(record.origin)
+        if guard is not None and guard.sequence == record.sequence:
+            del kept[record.origin]
+            if not kept:
+                del self._guards[name]
+            self._note(guard)
+
     def _bury(self, loser: Record, winner: Record | None) -> None:
         """Keep a superseded tombstone, unless its origin has made a later one of the slot."""
         origin, name = loser.origin, (loser.kind, loser.slot)
@@ -982,6 +998,11 @@ class Store:
 
 
 _since = itemgetter(0)
+
+
+def _anew(record: Record) -> Record:
+    """The same record as another object. Logs tell what has gone from what has come (back) by the object."""
+    return Record(record.kind, record.slot, record.origin, record.sequence, record.clock, record.content)
 
 
 def _net(share: tuple[int, int], reset: tuple[int, int]) -> int:
