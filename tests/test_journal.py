@@ -84,7 +84,9 @@ class Change:
         held |= {record.dot: (record.kind, record.slot) for record, _ in store._tombstones.values()}
         held |= {one.dot: (one.kind, one.slot) for kept in store._guards.values() for one in kept.values()}
         drawn = data.draw(st.lists(anything, max_size=8))
-        store.merge([r for r in drawn if held.setdefault(r.dot, (r.kind, r.slot)) == (r.kind, r.slot)], now, repair=True)
+        store.merge(
+            [r for r in drawn if held.setdefault(r.dot, (r.kind, r.slot)) == (r.kind, r.slot)], now, repair=True
+        )
 
     @staticmethod
     def superseded(store: Store, data: st.DataObject, now: float) -> None:
