@@ -1,4 +1,4 @@
-"""The journal: what a store tells its disk adds up to the store, whatever happens to it. Crash recovery rests on that."""
+"""The journal: what a store tells its disk adds up to the store, whatever happens. Crash recovery rests on that."""
 
 from __future__ import annotations
 
@@ -84,9 +84,8 @@ class Change:
         held |= {record.dot: (record.kind, record.slot) for record, _ in store._tombstones.values()}
         held |= {one.dot: (one.kind, one.slot) for kept in store._guards.values() for one in kept.values()}
         drawn = data.draw(st.lists(anything, max_size=8))
-        store.merge(
-            [r for r in drawn if held.setdefault(r.dot, (r.kind, r.slot)) == (r.kind, r.slot)], now, repair=True
-        )
+        honest = [one for one in drawn if held.setdefault(one.dot, (one.kind, one.slot)) == (one.kind, one.slot)]
+        store.merge(honest, now, repair=True)
 
     @staticmethod
     def superseded(store: Store, data: st.DataObject, now: float) -> None:

@@ -689,17 +689,10 @@ class Store:
         old = slots.get(record.slot)
         deletes = record.deletes
         if deletes:
-            if old is not None and old in self._leases and old.dot == record.dot:
-                return False  # in a repair, as below
-            held, since = self._tombstones.setdefault(record.dot, (record, now))
-            if held is old:
+            known = self._enter_deletion(record, old, now, guarded=guarded)
+            if known is None:
                 return False
-            if (held.kind, held.slot) != (record.kind, record.slot):
-                return False  # one dot of two writes: somebody lies
-            if not guarded and self._in_grave(held):
-                self._exhume(held)
-                record = _anew(held)
-                self._tombstones[record.dot] = (record, since)
+            record = known
         if guarded and (self._guards or self._graves) and self._is_guarded(record):
             self._keep_aside(record)
             return False
@@ -727,6 +720,26 @@ class Store:
         if self._feed is not None:
             self._tell(before, record)
         return True
+
+    def _enter_deletion(self, record: Record, old: Record | None, now: float, *, guarded: bool) -> Record | None:
+        """Note since when a deletion is kept; returns it, or None if nothing is to be done.
+
+        Args:
+            record: the deletion, as it came.
+            old: what its slot holds.
+            now: the time.
+            guarded: whether it is no repair.
+        """
+        if old is not None and old in self._leases and old.dot == record.dot:
+            return None
+        held, since = self._tombstones.setdefault(record.dot, (record, now))
+        if held is old or (held.kind, held.slot) != (record.kind, record.slot):
+            return None  # it is there; or one dot is of two writes, and somebody lies
+        if not guarded and self._in_grave(held):
+            self._exhume(held)
+            record = _anew(held)
+            self._tombstones[record.dot] = (record, since)
+        return record
 
     def _log(self, record: Record) -> None:
         log = self._logs.get(record.origin)
