@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import random
+import secrets
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gossip_grpc import __version__, addresses, wire
+from gossip_grpc.changes import Changes
 from gossip_grpc.channels import RECEIVE_BYTES
 from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
@@ -49,6 +51,7 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2_grpc,
 )
 from gossip_grpc.logs import configure, get_logger
+from gossip_grpc.member_events import MemberEvents
 from gossip_grpc.scheduler import Scheduler
 from gossip_grpc.server import (
     ClusterServicer,
@@ -57,7 +60,7 @@ from gossip_grpc.server import (
     PeerServicer,
     SetServicer,
 )
-from gossip_grpc.watching import MemberEvents
+from gossip_grpc.watching import Watchers
 
 T = TypeVar("T")
 
@@ -80,6 +83,9 @@ LEAVE_RETRY = 0.3
 
 STOP_GRACE = 0.5
 """Seconds that calls in progress get to end when a listener closes."""
+
+STALLED = 30.0
+"""Seconds after which a client that takes nothing of what it watches is cut off."""
 
 SERVER_OPTIONS = (
     # Without it two processes share a port and each gets some of the calls.
@@ -113,7 +119,9 @@ class Node(AsyncCluster):
         self.counter = AsyncCounters(self)
         self.set = AsyncSets(self)
         self.engine: Engine
+        self.watchers: Watchers
         self.events: MemberEvents
+        self.changes: Changes
         self.scheduler: Scheduler
         self._services = _Services(self)
         self._servers: list[grpc.aio.Server] = []
@@ -136,7 +144,9 @@ class Node(AsyncCluster):
         self.started = loop.time()
         origin = Origin(config.node_id, time.time_ns() // 1_000_000)
         self.engine = Engine(origin, self._member(), self._settings(), random.Random(), self.started)  # noqa: S311  peers are not chosen in secret
-        self.events = MemberEvents(self.engine, self.limits.max_watchers)
+        self.watchers = Watchers(self.limits.max_watchers, secrets.randbits(63))
+        self.events = MemberEvents(self.engine, self.watchers)
+        self.changes = Changes(self.engine, self.watchers)
         self.scheduler = Scheduler(
             self.engine,
             cluster=config.cluster,
@@ -146,6 +156,7 @@ class Node(AsyncCluster):
             timeout=config.exchange_timeout,
             ready=self._became_ready,
             changed=self._member_changed,
+            applied=self.changes.refresh,
             step_down=self._step_down,
         )
         self._register(peer_server, client_server)
@@ -174,7 +185,8 @@ class Node(AsyncCluster):
         self.request_stop("stopping")
         peers = await self.leave() if self.failure is None else 0
         await self.scheduler.stop()
-        self.events.close()  # servers wait for calls, and these have no end of their own
+        self.events.log.close()  # servers wait for calls, and these have no end of their own
+        self.changes.close()
         await asyncio.gather(*(server.stop(STOP_GRACE) for server in self._servers))
         self._log.info("node stopped", told=peers)
 
@@ -264,7 +276,7 @@ class Node(AsyncCluster):
 
     def _edge(self, name: str) -> Edge:
         if name == "client_listen":
-            return Edge(seen=_ignore, refused=_ignore)
+            return Edge(seen=_ignore, refused=_ignore, patience=STALLED)
 
         def seen(received: int, sent: int) -> None:
             self.engine.counters.bytes_received += received

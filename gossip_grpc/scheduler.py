@@ -52,6 +52,7 @@ class Scheduler:
         timeout: seconds that a peer may take to answer.
         ready: called once when the engine becomes ready.
         changed: called when a member becomes something else.
+        applied: called after every input of the engine.
         step_down: called with the reason when this node must stop.
     """
 
@@ -66,6 +67,7 @@ class Scheduler:
         timeout: float,
         ready: Callable[[], None],
         changed: Callable[[Change], None],
+        applied: Callable[[], None],
         step_down: Callable[[str], None],
     ) -> None:
         self.engine = engine
@@ -75,6 +77,7 @@ class Scheduler:
         self._timeout = timeout
         self._ready = ready
         self._changed = changed
+        self._applied = applied
         self._step_down = step_down
         self._was_ready = False
         self._loop = asyncio.get_running_loop()
@@ -117,6 +120,7 @@ class Scheduler:
 
     def pump(self) -> None:
         """Carry out the engine's effects and set its timer. To be called after every input."""
+        self._applied()
         if self._stopped:
             return
         for effect in self.engine.effects():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gossip_grpc import __version__, members, wire
 from gossip_grpc.core.leases import lease_of
-from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
+from gossip_grpc.core.limits import MAX_ELEMENTS
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.messages import Call, ProbeRequest
@@ -34,6 +34,7 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2,
     set_pb2_grpc,
 )
+from gossip_grpc.key_views import CounterView, KeyValueView, SetView
 from gossip_grpc.peering import Probe
 
 PING_TIMEOUT = 2.0
@@ -138,6 +139,11 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
         items, token = _page(self._node, "kv", request, entries)
         return kv_pb2.KeyValueServiceListResponse(entries=items, next_page_token=token)
 
+    def Watch(
+        self, request: kv_pb2.KeyValueServiceWatchRequest, context: Any
+    ) -> AsyncIterator[kv_pb2.KeyValueServiceWatchResponse]:
+        return _watch(self._node, KeyValueView, request)
+
 
 class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     """Counters."""
@@ -180,9 +186,13 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
         items, token = _page(self._node, "counter", request, counters)
         return counter_pb2.CounterServiceListResponse(counters=items, next_page_token=token)
 
+    def Watch(
+        self, request: counter_pb2.CounterServiceWatchRequest, context: Any
+    ) -> AsyncIterator[counter_pb2.CounterServiceWatchResponse]:
+        return _watch(self._node, CounterView, request)
+
     def _counter(self, key: str) -> counter_pb2.Counter:
-        value = self._node.engine.store.counter(key)
-        return counter_pb2.Counter(key=key, value=min(max(value, INT64_MIN), INT64_MAX))
+        return wire.encode_counter(key, self._node.engine.store.counter(key))
 
 
 class SetServicer(set_pb2_grpc.SetServiceServicer):
@@ -235,6 +245,11 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
 
         items, token = _page(self._node, "sets", request, sets)
         return set_pb2.SetServiceListResponse(sets=items, next_page_token=token)
+
+    def Watch(
+        self, request: set_pb2.SetServiceWatchRequest, context: Any
+    ) -> AsyncIterator[set_pb2.SetServiceWatchResponse]:
+        return _watch(self._node, SetView, request)
 
     def _elements(self, request: set_pb2.SetServiceAddRequest | set_pb2.SetServiceRemoveRequest) -> list[Value]:
         limits = self._node.limits
@@ -368,6 +383,15 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         peers = await self._node.leave()
         self._node.request_stop("asked to leave by a client")
         return cluster_pb2.ClusterServiceLeaveResponse(peers=peers)
+
+
+async def _watch(node: Node, view: type[KeyValueView | CounterView | SetView], request: Any) -> AsyncIterator[Any]:
+    """What a watcher of keys is told."""
+    node.limits.check_prefix(request.prefix)
+    shown: Any = view(node.engine.store, request.prefix)
+    async with contextlib.aclosing(node.changes.watch(shown, request.resume_token)) as responses:
+        async for response in responses:
+            yield response
 
 
 def _page(
