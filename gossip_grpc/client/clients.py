@@ -62,6 +62,14 @@ class _StreamsAsync(Protocol):
     def stream(self, stream: Stream[T], /) -> AsyncGenerator[T, None]: ...
 
 
+class _Calls(_Runs, _Streams, Protocol):
+    pass
+
+
+class _CallsAsync(_RunsAsync, _StreamsAsync, Protocol):
+    pass
+
+
 def _blocking(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_Runs, P], T]:
     @_method_of(verb)
     def method(self: _Runs, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -164,8 +172,9 @@ def _method_of(verb: Callable[..., Any]) -> Callable[[T], T]:
 
 
 class _Group:
-    def __init__(self, runner: _Runs) -> None:
-        self.run = runner.run
+    def __init__(self, client: _Calls) -> None:
+        self.run = client.run
+        self.stream = client.stream
 
 
 class KeyValue(_Group):
@@ -175,6 +184,7 @@ class KeyValue(_Group):
     put = _blocking(verbs.put_entry)
     delete = _blocking(verbs.delete_entry)
     list = _iterating(verbs.list_entries)
+    watch = _streaming(verbs.watch_entries)
 
 
 class Counters(_Group):
@@ -184,6 +194,7 @@ class Counters(_Group):
     add = _blocking(verbs.add_to_counter)
     reset = _blocking(verbs.reset_counter)
     list = _iterating(verbs.list_counters)
+    watch = _streaming(verbs.watch_counters)
 
 
 class Sets(_Group):
@@ -193,11 +204,13 @@ class Sets(_Group):
     add = _blocking(verbs.add_elements)
     remove = _blocking(verbs.remove_elements)
     list = _iterating(verbs.list_sets)
+    watch = _streaming(verbs.watch_sets)
 
 
 class _AsyncGroup:
-    def __init__(self, runner: _RunsAsync) -> None:
-        self.run = runner.run
+    def __init__(self, client: _CallsAsync) -> None:
+        self.run = client.run
+        self.stream = client.stream
 
 
 class AsyncKeyValue(_AsyncGroup):
@@ -207,6 +220,7 @@ class AsyncKeyValue(_AsyncGroup):
     put = _awaiting(verbs.put_entry)
     delete = _awaiting(verbs.delete_entry)
     list = _iterating_async(verbs.list_entries)
+    watch = _streaming_async(verbs.watch_entries)
 
 
 class AsyncCounters(_AsyncGroup):
@@ -216,6 +230,7 @@ class AsyncCounters(_AsyncGroup):
     add = _awaiting(verbs.add_to_counter)
     reset = _awaiting(verbs.reset_counter)
     list = _iterating_async(verbs.list_counters)
+    watch = _streaming_async(verbs.watch_counters)
 
 
 class AsyncSets(_AsyncGroup):
@@ -225,6 +240,7 @@ class AsyncSets(_AsyncGroup):
     add = _awaiting(verbs.add_elements)
     remove = _awaiting(verbs.remove_elements)
     list = _iterating_async(verbs.list_sets)
+    watch = _streaming_async(verbs.watch_sets)
 
 
 # --- the clients ---

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
+from math import ceil
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -16,11 +18,15 @@ from google.protobuf.message import Message
 
 from gossip_grpc.client.results import (
     Counter,
+    CounterEvent,
+    CounterEventKind,
     Deletion,
     Dot,
     Entry,
     Explanation,
     GossipCounters,
+    KeyValueEvent,
+    KeyValueEventKind,
     Member,
     MemberAccusation,
     MemberEvent,
@@ -31,6 +37,8 @@ from gossip_grpc.client.results import (
     MonitorView,
     Origin,
     Session,
+    SetEvent,
+    SetEventKind,
     SetSummary,
     Status,
     Value,
@@ -47,6 +55,9 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2,
     set_pb2_grpc,
 )
+
+MAX_TTL = 315_360_000
+"""Seconds, ten years: the longest that a value with an end may be visible. The node's limit, in milliseconds."""
 
 T = TypeVar("T")
 _Request = TypeVar("_Request", bound=Message)
@@ -123,11 +134,20 @@ def get_entry(key: str) -> Call[Entry]:
     )
 
 
-def put_entry(key: str, value: Value) -> Call[Session]:
-    """Writes one key. UnavailableError until the node has synced once with its cluster."""
+def put_entry(key: str, value: Value, *, ttl: float | timedelta = 0.0, ephemeral: bool = False) -> Call[Session]:
+    """Writes one key. UnavailableError until the node has synced once with its cluster.
+
+    With a `ttl`, in seconds or as a timedelta, it is visible for so long, by the node's clock; another put of the key
+    begins anew, with its own. What is `ephemeral` is visible only while the node asked is a live member.
+    """
     return _call(
         lambda stubs: stubs.kv.Put,
-        kv_pb2.KeyValueServicePutRequest(key=_text("key", key), value=_value("value", value)),
+        kv_pb2.KeyValueServicePutRequest(
+            key=_text("key", key),
+            value=_value("value", value),
+            ttl_milliseconds=_milliseconds("ttl", ttl),
+            ephemeral=_flag("ephemeral", ephemeral),
+        ),
         lambda response: _read_session(response.session),
     )
 
@@ -151,6 +171,20 @@ def list_entries(prefix: str = "", page_size: int = 0) -> Listing[Entry]:
         lambda stubs: stubs.kv.List,
         lambda token: kv_pb2.KeyValueServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
         lambda response: map(_read_entry, response.entries),
+    )
+
+
+def watch_entries(prefix: str = "", token: str = "") -> Stream[KeyValueEvent]:
+    """Iterates over all entries with the prefix, and then for ever over what happens to them at the node asked.
+
+    With the token of the last event that was received: over what came after it, if the node still has it, else anew,
+    and RESET says so first. Ends as the members' watch does, with the token in `metadata["resume_token"]` if it
+    read too slowly; the client's timeout does not count.
+    """
+    return Stream(
+        lambda stubs: stubs.kv.Watch,
+        kv_pb2.KeyValueServiceWatchRequest(prefix=_text("prefix", prefix), resume_token=_text("token", token)),
+        _read_kv_event,
     )
 
 
@@ -197,6 +231,20 @@ def list_counters(prefix: str = "", page_size: int = 0) -> Listing[Counter]:
     )
 
 
+def watch_counters(prefix: str = "", token: str = "") -> Stream[CounterEvent]:
+    """Iterates over all counters with the prefix, and then for ever over their changes, as the node asked sees them.
+
+    With the token of the last event that was received: over what came after it, if the node still has it, else anew,
+    and RESET says so first. Ends as the members' watch does, with the token in `metadata["resume_token"]` if it
+    read too slowly; the client's timeout does not count.
+    """
+    return Stream(
+        lambda stubs: stubs.counter.Watch,
+        counter_pb2.CounterServiceWatchRequest(prefix=_text("prefix", prefix), resume_token=_text("token", token)),
+        _read_counter_event,
+    )
+
+
 # --- sets ---
 
 
@@ -238,6 +286,20 @@ def list_sets(prefix: str = "", page_size: int = 0) -> Listing[SetSummary]:
         lambda stubs: stubs.set.List,
         lambda token: set_pb2.SetServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
         lambda response: (SetSummary(summary.key, summary.size) for summary in response.sets),
+    )
+
+
+def watch_sets(prefix: str = "", token: str = "") -> Stream[SetEvent]:
+    """Iterates over all elements of sets with the prefix, and then for ever over those that come and go there.
+
+    With the token of the last event that was received: over what came after it, if the node still has it, else anew,
+    and RESET says so first. Ends as the members' watch does, with the token in `metadata["resume_token"]` if it
+    read too slowly; the client's timeout does not count.
+    """
+    return Stream(
+        lambda stubs: stubs.set.Watch,
+        set_pb2.SetServiceWatchRequest(prefix=_text("prefix", prefix), resume_token=_text("token", token)),
+        _read_set_event,
     )
 
 
@@ -368,6 +430,22 @@ def _integer(field: str, given: object, bits: int) -> int:
     return given
 
 
+def _milliseconds(field: str, given: object) -> int:
+    """Of seconds, or of a timedelta; at least one of what is more than nothing."""
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise _refused(field, f"must be seconds or a timedelta, not {type(given).__name__}")
+    if not 0 <= seconds <= MAX_TTL:
+        raise _refused(field, f"must be more than 0 seconds and at most {MAX_TTL:,}, or 0 for ever, not {given}")
+    return ceil(seconds * 1000)
+
+
+def _flag(field: str, given: object) -> bool:
+    if not isinstance(given, bool):
+        raise _refused(field, f"must be True or False, not {type(given).__name__}")
+    return given
+
+
 def _statuses(given: Iterable[object]) -> list[cluster_pb2.MemberStatus.ValueType]:
     # One word alone is an iterable too, of its letters.
     words = [given] if isinstance(given, str) else list(given)
@@ -406,6 +484,21 @@ _EVENTS: dict[int, MemberEventKind] = {
     for kind in MemberEventKind
     if kind is not MemberEventKind.UNKNOWN
 }
+_KEY_VALUE_EVENTS: dict[int, KeyValueEventKind] = {
+    kv_pb2.KeyValueEventKind.Value(f"KEY_VALUE_EVENT_KIND_{kind.name}"): kind
+    for kind in KeyValueEventKind
+    if kind is not KeyValueEventKind.UNKNOWN
+}
+_COUNTER_EVENTS: dict[int, CounterEventKind] = {
+    counter_pb2.CounterEventKind.Value(f"COUNTER_EVENT_KIND_{kind.name}"): kind
+    for kind in CounterEventKind
+    if kind is not CounterEventKind.UNKNOWN
+}
+_SET_EVENTS: dict[int, SetEventKind] = {
+    set_pb2.SetEventKind.Value(f"SET_EVENT_KIND_{kind.name}"): kind
+    for kind in SetEventKind
+    if kind is not SetEventKind.UNKNOWN
+}
 _NUMBERS = {str(status): number for number, status in _STATUSES.items()}
 _COUNTERS = tuple(field.name for field in fields(GossipCounters))
 
@@ -427,7 +520,52 @@ def _read_session(session: common_pb2.Session) -> Session:
 
 
 def _read_entry(entry: kv_pb2.Entry) -> Entry:
-    return Entry(entry.key, _read_value(entry.value), _read_dot(entry.dot), entry.clock)
+    end = entry.expires_at_unix_milliseconds
+    return Entry(
+        entry.key,
+        _read_value(entry.value),
+        _read_dot(entry.dot),
+        entry.clock,
+        end / 1000 if end else None,
+        entry.ephemeral,
+    )
+
+
+def _read_kv_event(response: kv_pb2.KeyValueServiceWatchResponse) -> KeyValueEvent:
+    return KeyValueEvent(
+        kind=_KEY_VALUE_EVENTS.get(response.kind, KeyValueEventKind.UNKNOWN),
+        key=response.key,
+        entry=_read_entry(response.entry) if response.HasField("entry") else None,
+        old_value=_read_value(response.old_value) if response.HasField("old_value") else None,
+        dot=_read_dot(response.dot) if response.HasField("dot") else None,
+        clock=response.clock,
+        token=response.resume_token,
+        cause=response.cause,
+    )
+
+
+def _read_counter_event(response: counter_pb2.CounterServiceWatchResponse) -> CounterEvent:
+    return CounterEvent(
+        kind=_COUNTER_EVENTS.get(response.kind, CounterEventKind.UNKNOWN),
+        counter=Counter(response.counter.key, response.counter.value) if response.HasField("counter") else None,
+        old_value=response.old_value,
+        dot=_read_dot(response.dot) if response.HasField("dot") else None,
+        clock=response.clock,
+        token=response.resume_token,
+        cause=response.cause,
+    )
+
+
+def _read_set_event(response: set_pb2.SetServiceWatchResponse) -> SetEvent:
+    return SetEvent(
+        kind=_SET_EVENTS.get(response.kind, SetEventKind.UNKNOWN),
+        key=response.key,
+        element=_read_value(response.element) if response.HasField("element") else None,
+        dot=_read_dot(response.dot) if response.HasField("dot") else None,
+        clock=response.clock,
+        token=response.resume_token,
+        cause=response.cause,
+    )
 
 
 def _read_member(member: cluster_pb2.Member) -> Member:
