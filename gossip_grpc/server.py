@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from gossip_grpc import __version__, members, wire
+from gossip_grpc import __version__, bulk, members, wire
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
@@ -132,6 +132,11 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
 
         items, token = _page(self._node, "kv", request, entries)
         return kv_pb2.KeyValueServiceListResponse(entries=items, next_page_token=token)
+
+    async def PutMany(
+        self, requests: AsyncIterator[kv_pb2.KeyValueServicePutManyRequest], context: Any
+    ) -> kv_pb2.KeyValueServicePutManyResponse:
+        return await bulk.put_many(self._node, requests)
 
 
 class CounterServicer(counter_pb2_grpc.CounterServiceServicer):

@@ -36,6 +36,7 @@ from gossip_grpc.client.results import (
     SetSummary,
     Status,
     Value,
+    Written,
 )
 from gossip_grpc.errors import (
     DeadlineError,
@@ -78,4 +79,5 @@ __all__ = [
     "Status",
     "UnavailableError",
     "Value",
+    "Written",
 ]

@@ -54,6 +54,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """What writing many keys did: how many entries were written, and the token of them all."""
+
+    count: int
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
 class Deletion:
     """What a deletion did; true if the node held a value for the key."""
 

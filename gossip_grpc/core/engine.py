@@ -15,7 +15,7 @@ strategy allows it (see sync.py).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -188,6 +188,17 @@ class Engine:
         if self.store.register(key) is None:  # a tombstone is kept beside what is written over it
             self._check_room(1)
         return self._write(Kind.REGISTER, key, value, now)
+
+    def put_many(self, entries: Sequence[tuple[str, Value]], now: float) -> list[Record]:
+        """Write registers in order, all of them or none; what is new goes out in one push."""
+        self._check_writable()
+        register = self.store.register
+        self._check_room(len({key for key, _ in entries if register(key) is None}))
+        write = self.store.write
+        records = [write(Kind.REGISTER, key, value, now) for key, value in entries]
+        self._spread(records, None)
+        self._push_rumors(now)
+        return records
 
     def delete(self, key: str, now: float) -> Record | None:
         """Delete a register; None if there was nothing to delete."""
