@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from gossip_grpc import wire
+from gossip_grpc.core.engine import PutEntry, check_ttl
 from gossip_grpc.core.limits import MAX_BATCH
-from gossip_grpc.core.records import Record, Value
+from gossip_grpc.core.records import Record
 from gossip_grpc.errors import LocalError, ProtocolError
 from gossip_grpc.gen.gossip.v1 import kv_pb2
 from gossip_grpc.peering import check_size
@@ -51,14 +52,14 @@ async def put_many(
     return kv_pb2.KeyValueServicePutManyResponse(session=session, written=written)
 
 
-async def _checked(node: Node, request: kv_pb2.KeyValueServicePutManyRequest) -> list[tuple[str, Value]]:
+async def _checked(node: Node, request: kv_pb2.KeyValueServicePutManyRequest) -> list[PutEntry]:
     """The entries of a batch, each within the limits."""
     check_size(request.ByteSize())
     limits = node.limits
     count = len(request.entries)
     if not 1 <= count <= MAX_BATCH:
         raise LocalError(f"entries has {count} items; give 1 to {MAX_BATCH} in a batch", field="entries")
-    entries: list[tuple[str, Value]] = []
+    entries: list[PutEntry] = []
     for index, entry in enumerate(request.entries):
         if index % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
@@ -67,5 +68,7 @@ async def _checked(node: Node, request: kv_pb2.KeyValueServicePutManyRequest) ->
         limits.check_key(key, f"{path}.key")
         value = wire.decode_value(entry.value, f"{path}.value")
         limits.check_value(value, f"{path}.value")
-        entries.append((key, value))
+        ttl = entry.ttl_milliseconds
+        check_ttl(ttl, f"{path}.ttl_milliseconds")
+        entries.append(PutEntry(key, value, ttl, entry.ephemeral))
     return entries

@@ -22,7 +22,7 @@ import grpc
 
 from gossip_grpc.client import verbs
 from gossip_grpc.client.failures import error_of
-from gossip_grpc.client.results import Value, Written
+from gossip_grpc.client.results import Item, Value, Written
 from gossip_grpc.client.upload import Entries, Upload, entries_of
 from gossip_grpc.client.verbs import Call, Listing, Stream, Stubs
 from gossip_grpc.errors import GossipError, InvalidArgumentError, Reason
@@ -188,7 +188,7 @@ class KeyValue(_Group):
     list = _iterating(verbs.list_entries)
 
     def put_many(self, entries: Entries) -> Written:
-        """Writes many keys, given as a mapping or as pairs of key and value, in their order; returns how many.
+        """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
 
         They may be far more than fit into memory, and come as slowly as they like. They are sent in batches of up to
         1,000, each written whole or not at all. If one is refused, or the node cannot be reached any more, those before
@@ -241,8 +241,8 @@ class AsyncKeyValue(_AsyncGroup):
     delete = _awaiting(verbs.delete_entry)
     list = _iterating_async(verbs.list_entries)
 
-    async def put_many(self, entries: Entries | AsyncIterable[tuple[str, Value]]) -> Written:
-        """Writes many keys, given as a mapping or as pairs of key and value, in their order; returns how many.
+    async def put_many(self, entries: Entries | AsyncIterable[tuple[str, Value] | Item]) -> Written:
+        """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
 
         They may be far more than fit into memory, and come as slowly as they like, from an async iterable too. They are
         sent in batches of up to 1,000, each written whole or not at all. If one is refused, or the node cannot be

@@ -6,10 +6,11 @@ as long as it likes, while a node that goes silent is found out; and where it en
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Self, TypeAlias
 
-from gossip_grpc.client.results import Session, Value, Written
+from gossip_grpc.client.results import Item, Session, Value, Written
 from gossip_grpc.client.verbs import Call, _read_session, _refused, _text, _value
 from gossip_grpc.errors import GossipError
 from gossip_grpc.gen.gossip.v1 import kv_pb2
@@ -20,11 +21,14 @@ BATCH, BATCH_BYTES = 1_000, 1 << 20
 BATCHES = 8
 """Batches in one call."""
 
-Entries: TypeAlias = Mapping[str, Value] | Iterable[tuple[str, Value]]
+MAX_SECONDS = 2**53
+"""What fits the request; what a node grants is its own matter."""
+
+Entries: TypeAlias = Mapping[str, Value] | Iterable[tuple[str, Value] | Item]
 """Keys and their values."""
 
 
-def entries_of(given: Entries) -> Iterable[tuple[str, Value]]:
+def entries_of(given: Entries) -> Iterable[tuple[str, Value] | Item]:
     """The pairs of key and value."""
     return given.items() if isinstance(given, Mapping) else given
 
@@ -72,20 +76,23 @@ class Upload:
         """
         path = f"entries[{self._taken}]"
         try:
-            if not isinstance(entry, tuple) or len(entry) != 2:
-                raise _refused(path, f"must be a pair of key and value, not {type(entry).__name__}")
-            key = _text(f"{path}.key", entry[0])
-            value = _value(f"{path}.value", entry[1])
+            key, value, ttl, ephemeral = _item(path, entry)
+            message = kv_pb2.PutManyEntry(
+                key=_text(f"{path}.key", key),
+                value=_value(f"{path}.value", value),
+                ttl_milliseconds=_milliseconds(f"{path}.ttl", ttl),
+                ephemeral=ephemeral,
+            )
         except GossipError as error:
             self.failed(error)
             raise
-        size = len(key) + value.ByteSize()
+        size = message.ByteSize()
         call = None
         if self._batch.entries and (len(self._batch.entries) == BATCH or self._size + size > BATCH_BYTES):
             self._close()
             if len(self._batches) == BATCHES:
                 call = self._call()
-        self._batch.entries.add(key=key, value=value)
+        self._batch.entries.append(message)
         self._size += size
         self._taken += 1
         return call
@@ -112,3 +119,17 @@ class Upload:
         session = _read_session(response.session)
         self.written = Written(self.written.count + response.written, session)
         return self.written
+
+
+def _item(path: str, entry: object) -> Item:
+    if isinstance(entry, Item):
+        return entry
+    if isinstance(entry, tuple) and len(entry) == 2:
+        return Item(*entry)
+    raise _refused(path, f"must be a pair of key and value, or an Item, not {type(entry).__name__}")
+
+
+def _milliseconds(path: str, seconds: object) -> int:
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < MAX_SECONDS:
+        raise _refused(path, f"must be a number of seconds, 0 for ever, not {seconds!r}")
+    return math.ceil(seconds * 1000)

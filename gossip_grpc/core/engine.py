@@ -17,7 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 from gossip_grpc.core.counters import Counters
 from gossip_grpc.core.coverage import Coverage
@@ -36,10 +36,11 @@ from gossip_grpc.core.messages import (
     PullRequest,
     PushReply,
     PushRequest,
+    Renewed,
     Round,
     StepDown,
 )
-from gossip_grpc.core.records import SYSTEM_KINDS, Kind, Member, Origin, Record, Value
+from gossip_grpc.core.records import SYSTEM_KINDS, Kind, Lease, Member, Origin, Record, Value
 from gossip_grpc.core.rumor import Rumors
 from gossip_grpc.core.selection import SelectorKind, make_selector, revive
 from gossip_grpc.core.store import Store, member_of
@@ -62,6 +63,12 @@ MAX_PASSED_ON = 200
 
 MAX_RECENT = 1_000
 """Most records that a round of the push strategy pushes unasked; the rest follows once the digests are compared."""
+
+FOLD_LOOKS = 10
+"""So many times in a `tombstone_retention` a node looks which lives of others ended that long ago."""
+
+MAX_TTL = 315_360_000_000
+"""Milliseconds that a value may be granted at most: ten years."""
 
 DIGEST_ROUNDS = 10
 """While tombstones wait to be settled, every one of so many rounds compares whole digests, not their hashes."""
@@ -87,6 +94,15 @@ class Settings:
     has_seeds: bool = False
     limits: Limits = field(default_factory=Limits)
     detector: DetectorSettings = field(default_factory=DetectorSettings)
+
+
+class PutEntry(NamedTuple):
+    """One of many registers to write; see `Engine.put`."""
+
+    key: str
+    value: Value
+    ttl: int = 0
+    ephemeral: bool = False
 
 
 @dataclass(slots=True)
@@ -123,7 +139,6 @@ class Engine:
         self.settings = settings
         self.counters = Counters()
         self.membership = Membership(self.store, member.peer_address, settings.detector.suspicion_timeout)
-        self.wall_offset = 0.0
         self.ready = not settings.has_seeds
         self.leaving = False
         self.leave_acks: set[str] = set()
@@ -142,6 +157,8 @@ class Engine:
         self._conflicts: set[int] = set()
         self._announced_at = now
         self._synced = False
+        self._restored = store is not None
+        self._next_fold = now
         self._next_round = now if settings.has_seeds else now + self._rng.random() * settings.gossip_interval
         self._leave_record: Record | None = None
         self.vigil = Vigil(self, self.store, self.membership, settings.detector, rng, now)
@@ -151,10 +168,24 @@ class Engine:
 
     # Time and effects
 
+    @property
+    def wall_offset(self) -> float:
+        """Unix time less the steady clock, in seconds, as the driver has set it."""
+        return self.store.wall_offset
+
+    @wall_offset.setter
+    def wall_offset(self, seconds: float) -> None:
+        self.store.wall_offset = seconds
+
     def deadline(self) -> float:
         """When `tick` is due next."""
         rumor = self._rumors.deadline()
-        return min(self._next_round, self.vigil.deadline(), self._next_round if rumor is None else rumor)
+        return min(
+            self._next_round,
+            self.vigil.deadline(),
+            self.store.next_expiry(),
+            self._next_round if rumor is None else rumor,
+        )
 
     def effects(self) -> list[Effect]:
         """Take what is to be done."""
@@ -162,7 +193,8 @@ class Engine:
         return effects
 
     def tick(self, now: float) -> None:
-        """Do what is due: pushes of rumors, heartbeats, questions, a round, purging."""
+        """Do what is due: ends of leases, pushes of rumors, heartbeats, questions, a round, purging."""
+        self.store.expire(now)
         self.vigil.wake(now)
         self._push_rumors(now)
         self.vigil.tick(now)
@@ -178,24 +210,46 @@ class Engine:
         self._expire(now)
         self.vigil.reap(now)
         self.counters.purged += self.store.purge(now, self.settings.tombstone_retention)
+        if now >= self._next_fold:
+            self._next_fold = now + self.settings.tombstone_retention / FOLD_LOOKS
+            self.store.fold(now, self.settings.tombstone_retention)
+        self.counters.expired = self.store.expired
+        self.counters.generations_folded = self.store.folds
         self._start_rounds()
 
     # The API's verbs
 
-    def put(self, key: str, value: Value, now: float) -> Record:
-        """Write a register."""
+    def put(self, key: str, value: Value, now: float, *, ttl: int = 0, ephemeral: bool = False) -> Record:
+        """Write a register.
+
+        Args:
+            key: its key.
+            value: what to write.
+            now: the time.
+            ttl: milliseconds for which it is to be seen, by this node's wall clock; 0 for ever.
+            ephemeral: whether it stands for this life of this node, and goes with it.
+        """
         self._check_writable()
+        check_ttl(ttl)
         if self.store.register(key) is None:  # a tombstone is kept beside what is written over it
             self._check_room(1)
-        return self._write(Kind.REGISTER, key, value, now)
+        return self._write(Kind.REGISTER, key, self._content(value, ttl, ephemeral, now), now)
 
-    def put_many(self, entries: Sequence[tuple[str, Value]], now: float) -> list[Record]:
-        """Write registers in order, all of them or none; what is new goes out in one push."""
+    def put_many(self, entries: Sequence[PutEntry], now: float) -> list[Record]:
+        """Write registers in order, all of them or none; what is new goes out in one push.
+
+        Args:
+            entries: what to write, each with a `ttl` in bounds (`check_ttl`).
+            now: the time.
+        """
         self._check_writable()
         register = self.store.register
-        self._check_room(len({key for key, _ in entries if register(key) is None}))
-        write = self.store.write
-        records = [write(Kind.REGISTER, key, value, now) for key, value in entries]
+        self._check_room(len({entry.key for entry in entries if register(entry.key) is None}))
+        write, content = self.store.write, self._content
+        records = [
+            write(Kind.REGISTER, key, content(value, ttl, ephemeral, now), now)
+            for key, value, ttl, ephemeral in entries
+        ]
         self._spread(records, None)
         self._push_rumors(now)
         return records
@@ -350,6 +404,7 @@ class Engine:
                 raise LimitError(
                     f"{len(self._transfers)} syncs are on their way in; try again later", reason=Reason.SYNC_LIMIT
                 )
+            self._recognize(header.snapshot.coverage, now)
             current = _Transfer(InboundDelta(self.store, header, synced=self._synced), 0, now)
         if current is None or current.chunk != chunk:
             raise RemoteError(
@@ -388,6 +443,7 @@ class Engine:
         self._answer(call, sender, address, now)
         if header.repair != cast("PullRequest", call.request).repair:
             raise RemoteError("delta.header.repair is not what was asked for", field="delta.header.repair")
+        self._recognize(header.snapshot.coverage, now)
         self._deltas[call] = InboundDelta(self.store, header, synced=self._synced)
 
     def merge_chunk(self, call: Call, records: list[Record], now: float, *, superseded: bool = False) -> None:
@@ -481,6 +537,12 @@ class Engine:
                 f"the node holds {held} records, and max_records is {limit}; delete something and wait until its "
                 "tombstones are purged, or raise the limit"
             )
+
+    def _content(self, value: Value, ttl: int, ephemeral: bool, now: float) -> Value | Lease:
+        """What a register's record holds."""
+        if not ttl and not ephemeral:
+            return value
+        return Lease(value, int((now + self.wall_offset) * 1000) + ttl if ttl else 0, ephemeral)
 
     def _write(self, kind: Kind, slot: object, content: object, now: float) -> Record:
         record = self.store.write(kind, slot, content, now)
@@ -651,6 +713,7 @@ class Engine:
                 self._sync_done(sender.node_id)
             self._end_round(current, sender.node_id, now)
             return
+        self._recognize(theirs.coverage, now)
         ours = self._own_digest()
         verdict = compare(ours, theirs)
         if not verdict.we_lack:
@@ -690,8 +753,39 @@ class Engine:
             theirs=f"{theirs.fingerprint:016x}",
         )
 
+    def _recognize(self, theirs: Coverage, now: float) -> None:
+        """A node whose state is from a disk, and of which a peer covers more than it does itself, has lost some of it.
+
+        What it wrote next would bear the dots of what it lost. So it begins another life, once; the lost writes are
+        another origin's then, and the peer's to give. Of a node that never had a disk such a claim is invented.
+        """
+        old = self.store.origin
+        if not self._restored or theirs.highest(old) <= self.store.coverage.sequence(old):
+            return
+        self._restored = False
+        member = member_of(self.store.members()[old.node_id])
+        self.store.renew(max(int((now + self.wall_offset) * 1000), old.generation + 1))
+        self._effects.append(Renewed(self.store.origin))
+        self._notice(
+            "this node's state is older than what others have of it, as from a backup; it begins a new generation",
+            "warning",
+            generation=self.store.origin.generation,
+            old_generation=old.generation,
+        )
+        self._announce(member, now)
+        self.vigil.look(now)
+
     def _complete(self, inbound: InboundDelta, name: str) -> None:
         inbound.complete()
+        if inbound.header.repair:
+            self._notice(
+                "repaired",
+                "warning",
+                peer=name,
+                missing_here=inbound.missing,
+                older_here=inbound.older,
+                example=inbound.example,
+            )
         if inbound.header.full:
             self.counters.full_syncs += 1
             self._notice("full sync", "info", peer=name, merged=inbound.merged, dropped=inbound.dropped)
@@ -773,3 +867,9 @@ class Engine:
 
     def _notice(self, event: str, level: str, **facts: object) -> None:
         self._effects.append(Notice(event, level, dict(facts)))
+
+
+def check_ttl(ttl: int, field: str = "ttl_milliseconds") -> None:
+    """Refuse a time in milliseconds that is out of bounds; 0 is for ever."""
+    if not 0 <= ttl <= MAX_TTL:
+        raise LocalError(f"{field} is {ttl}; give 1 to {MAX_TTL}, or 0 for ever", field=field)
