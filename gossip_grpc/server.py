@@ -319,6 +319,11 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             gossip=cluster_pb2.GossipCounters(**{name: getattr(counters, name) for name in counters.__slots__}),
             last_round_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
+            folded=[
+                common_pb2.Origin(node_id=node_id, generation=generation)
+                for node_id, generation in sorted(store.coverage.folded.items())
+            ],
+            tombstones_blocked=store.purge_blocked,
         )
 
     async def ListMembers(
