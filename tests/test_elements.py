@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import islice
 
 import pytest
 
@@ -35,7 +36,7 @@ def remove(store: Store, element: Value) -> None:
 
 def listed(store: Store, size: int = 3) -> list[Value]:
     found: list[Value] = []
-    while page := [p for p, _ in zip(store.places("s", value_order(found[-1]) if found else None), range(size))]:  # noqa: B905
+    while page := list(islice(store.places("s", value_order(found[-1]) if found else None), size)):
         found += map(element_at, page)
     return found
 
@@ -54,7 +55,7 @@ def test_what_is_there_throughout_is_listed_once_whatever_is_written_between_the
     store = store_of(*lasting)
     found: list[Value] = []
     others: set[Value] = set()
-    while page := [p for p, _ in zip(store.places("s", value_order(found[-1]) if found else None), range(3))]:  # noqa: B905
+    while page := list(islice(store.places("s", value_order(found[-1]) if found else None), 3)):
         found += map(element_at, page)
         for _ in range(10):
             element = f"{rng.randrange(count):02}{rng.choice('ab')}"

@@ -482,7 +482,7 @@ class Store:
             for record in self._slots[kind].values()
             if not coverage.covers(record.origin, record.sequence)
         ]
-        records += self._missing(self._logs, coverage, self._in_slot)
+        self._add_missing(records, self._logs, coverage, self._in_slot)
         self._settle()
         superseded = [
             record
@@ -490,7 +490,7 @@ class Store:
             for record in by_origin.values()
             if not coverage.covers(record.origin, record.sequence)
         ]
-        superseded += self._missing(self._grave_logs, coverage, self._in_grave)
+        self._add_missing(superseded, self._grave_logs, coverage, self._in_grave)
         return Delta(
             base,
             self.digest(),
@@ -501,12 +501,12 @@ class Store:
             clock=self.clock.time,
         )
 
-    def _missing(
-        self, logs: dict[Origin, _Log], coverage: Coverage, held: Callable[[Record], bool]
-    ) -> Iterator[Record]:
+    def _add_missing(
+        self, found: list[Record], logs: dict[Origin, _Log], coverage: Coverage, held: Callable[[Record], bool]
+    ) -> None:
         for origin in sorted(logs):
             if self.coverage.highest(origin) > coverage.sequence(origin):
-                yield from logs[origin].missing(origin, coverage, held)
+                found += logs[origin].missing(origin, coverage, held)
 
     # For a disk
 
