@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gossip_grpc import wire
+from gossip_grpc.core.elements import Place, element_at
 from gossip_grpc.core.feed import Cause, CounterUpdate, RegisterUpdate, SetUpdate, Update
-from gossip_grpc.core.records import Record, Value, value_of
+from gossip_grpc.core.records import Record, value_of, value_order
 from gossip_grpc.core.store import Store
 from gossip_grpc.gen.gossip.v1 import counter_pb2, kv_pb2, set_pb2
 from gossip_grpc.watching import Entry
 
 PIECE = 200
-"""Keys that are read in one step; elements of sets after which no further set is."""
+"""Keys, or elements of a set, that are read in one step."""
 
 PIECE_BYTES = 64 << 10
 """A piece ends once its values are more than this: for as long as it is sent, they are kept from being let go of."""
+
+SORTED = 1_000
+"""Elements of a large set that are sorted in one step (see keys.py)."""
 
 _KINDS = {
     Cause.EXPIRED: kv_pb2.KEY_VALUE_EVENT_KIND_EXPIRED,
@@ -25,10 +29,14 @@ _KINDS = {
     Cause.SHOWN: kv_pb2.KEY_VALUE_EVENT_KIND_SHOWN,
 }
 
+_BEFORE: Place = (-1, b"")
+"""Before all elements of a set."""
+
 U = TypeVar("U", RegisterUpdate, CounterUpdate, SetUpdate)
+P = TypeVar("P", str, tuple[str, Place])
 
 
-class _Walk(Generic[U]):
+class _Walk(Generic[U, P]):
     """How far the pieces have come. All has been reached as long as nobody asks for them.
 
     Args:
@@ -43,21 +51,23 @@ class _Walk(Generic[U]):
         self.scope = f"{self.call} {prefix}"
         self._store = store
         self._prefix = prefix
-        self._reached: str | None = None  # the last key; None for all
+        self._reached: P | None = None  # the last place; None for all
 
     def select(self, entries: list[Entry[Update]]) -> list[Entry[U]]:
         """Those of this kind whose key has the prefix and has been reached."""
         kind, prefix, reached = self.kind, self._prefix, self._reached
-        return [
-            entry  # type: ignore[misc]  # its type is looked at in the next line but one
-            for entry in entries
-            if type(entry.item) is kind
-            and entry.item.key.startswith(prefix)
-            and (reached is None or entry.item.key <= reached)
+        found: list[Any] = [
+            entry for entry in entries if type(entry.item) is kind and entry.item.key.startswith(prefix)
         ]
+        if reached is not None:
+            found = [entry for entry in found if self._place(entry.item) <= reached]
+        return found
+
+    def _place(self, update: U) -> P:
+        raise NotImplementedError
 
 
-class KeyValueView(_Walk[RegisterUpdate]):
+class KeyValueView(_Walk[RegisterUpdate, str]):
     """Registers."""
 
     call = "kv"
@@ -71,6 +81,9 @@ class KeyValueView(_Walk[RegisterUpdate]):
             self._reached = str(records[-1].slot)
             yield map(_entry, records)
         self._reached = None
+
+    def _place(self, update: RegisterUpdate) -> str:
+        return update.key
 
     def _next(self) -> list[Record]:
         records: list[Record] = []
@@ -108,7 +121,7 @@ class KeyValueView(_Walk[RegisterUpdate]):
         return kv_pb2.KeyValueServiceWatchResponse(kind=kind, cause=cause, resume_token=token)
 
 
-class CounterView(_Walk[CounterUpdate]):
+class CounterView(_Walk[CounterUpdate, str]):
     """Counters."""
 
     call = "counter"
@@ -127,6 +140,9 @@ class CounterView(_Walk[CounterUpdate]):
                 for key in keys
             ]
         self._reached = None
+
+    def _place(self, update: CounterUpdate) -> str:
+        return update.key
 
     def event(self, entry: Entry[CounterUpdate], token: str) -> counter_pb2.CounterServiceWatchResponse:
         """A counter that has another value now."""
@@ -150,28 +166,41 @@ class CounterView(_Walk[CounterUpdate]):
         return counter_pb2.CounterServiceWatchResponse(kind=kind, cause=cause, resume_token=token)
 
 
-class SetView(_Walk[SetUpdate]):
-    """Sets. A set is read in one step, however large it is: then a list of its elements is made, not of messages."""
+class SetView(_Walk[SetUpdate, tuple[str, Place]]):
+    """Sets."""
 
     call = "set"
     noun = "elements"
     kind = SetUpdate
 
     def pieces(self) -> Iterator[Iterable[set_pb2.SetServiceWatchResponse]]:
-        """The elements, in no order within a set."""
-        self._reached = ""
-        while found := self._next():
-            self._reached = found[-1][0]
-            yield (_element(key, element) for key, element in found)
-        self._reached = None
+        """The elements: set by set, text before bytes, each in order."""
+        store = self._store
+        self._reached = ("", _BEFORE)
+        while self._reached is not None:
+            key, last = self._reached
+            places = self._next(key, last)
+            if places:
+                self._reached = (key, places[-1])
+                yield (_element(key, place) for place in places)
+                continue
+            following = next(store.set_keys(self._prefix, key), None)
+            self._reached = None if following is None else (following, _BEFORE)  # whatever comes before it is told
+            while following is not None and not store.sort_in(SORTED, following):
+                yield ()
 
-    def _next(self) -> list[tuple[str, Value]]:
-        found: list[tuple[str, Value]] = []
-        for key in self._store.set_keys(self._prefix, self._reached):
-            found.extend((key, element) for element in self._store.elements(key))
-            if len(found) >= PIECE:
+    def _next(self, key: str, last: Place) -> list[Place]:
+        places: list[Place] = []
+        size = 0
+        for place in self._store.places(key, last):
+            places.append(place)
+            size += len(place[1])
+            if len(places) == PIECE or size > PIECE_BYTES:
                 break
-        return found
+        return places
+
+    def _place(self, update: SetUpdate) -> tuple[str, Place]:
+        return update.key, value_order(update.element)
 
     def event(self, entry: Entry[SetUpdate], token: str) -> set_pb2.SetServiceWatchResponse:
         """An element that has come or gone."""
@@ -205,9 +234,9 @@ def _entry(record: Record) -> kv_pb2.KeyValueServiceWatchResponse:
     )
 
 
-def _element(key: str, element: Value) -> set_pb2.SetServiceWatchResponse:
+def _element(key: str, place: Place) -> set_pb2.SetServiceWatchResponse:
     kind = set_pb2.SET_EVENT_KIND_SNAPSHOT
-    return set_pb2.SetServiceWatchResponse(kind=kind, key=key, element=wire.encode_value(element))
+    return set_pb2.SetServiceWatchResponse(kind=kind, key=key, element=wire.encode_value(element_at(place)))
 
 
 def _kind(update: RegisterUpdate) -> kv_pb2.KeyValueEventKind.ValueType:

@@ -25,6 +25,7 @@ from gossip_grpc.client.results import (
     Entry,
     Explanation,
     GossipCounters,
+    Item,
     KeyValueEvent,
     KeyValueEventKind,
     Member,
@@ -42,6 +43,7 @@ from gossip_grpc.client.results import (
     SetSummary,
     Status,
     Value,
+    Written,
 )
 from gossip_grpc.errors import (
     DeadlineError,
@@ -69,6 +71,7 @@ __all__ = [
     "GossipCounters",
     "GossipError",
     "InvalidArgumentError",
+    "Item",
     "KeyNotFoundError",
     "KeyValueEvent",
     "KeyValueEventKind",
@@ -90,4 +93,5 @@ __all__ = [
     "Status",
     "UnavailableError",
     "Value",
+    "Written",
 ]

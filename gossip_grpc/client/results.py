@@ -5,9 +5,10 @@ The fields are those of the schema, where their meaning is written down in full 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Value: TypeAlias = str | bytes
 """Text and bytes are different values: "a" is not b"a"."""
@@ -55,6 +56,25 @@ class Entry:
     """Until when it is visible: Unix time in seconds by its writer's clock; None if it has no end."""
     ephemeral: bool = False
     """Whether it is visible only while the node that wrote it is a live member."""
+
+
+class Item(NamedTuple):
+    """One of many keys to write, where a pair of key and value does not say it all."""
+
+    key: str
+    value: Value
+    ttl: float | timedelta = 0.0
+    """Seconds, or the time, for which it is to be seen, from when it is written; 0 for ever."""
+    ephemeral: bool = False
+    """Whether it is to be seen only while the node that is asked is a live member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What writing many keys did: how many entries were written, and the token of them all."""
+
+    count: int
+    session: Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +356,8 @@ class GossipCounters:
     purged: int
     heartbeats_sent: int
     heartbeats_received: int
+    expired: int = 0
+    generations_folded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,3 +389,7 @@ class Status:
     last_round_seconds: float | None
     """Seconds since the last round that ended well; None before the first."""
     last_round_peer: str
+    folded: dict[str, int] = field(default_factory=dict)
+    """Nodes of whose generations up to this one everything counts as covered."""
+    tombstones_blocked: int = 0
+    """Tombstones old enough to be purged that wait for news of a node not heard of for long."""

@@ -7,7 +7,7 @@ configuration; here is only what would not become a request at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from math import ceil
@@ -56,8 +56,8 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2_grpc,
 )
 
-MAX_TTL = 315_360_000
-"""Seconds, ten years: the longest that a value with an end may be visible. The node's limit, in milliseconds."""
+MAX_SECONDS = 2**53
+"""What fits a request; what a node grants is its own matter."""
 
 T = TypeVar("T")
 _Request = TypeVar("_Request", bound=Message)
@@ -76,10 +76,10 @@ class Stubs:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One unary call: which method, with what request, and how its response is read."""
+    """One call with one response: which method, with what request or requests, and how its response is read."""
 
     method: Callable[[Stubs], Callable[..., Any]]
-    request: Message
+    request: Message | Iterator[Message]
     read: Callable[[Any], T]
 
 
@@ -433,10 +433,8 @@ def _integer(field: str, given: object, bits: int) -> int:
 def _milliseconds(field: str, given: object) -> int:
     """Of seconds, or of a timedelta; at least one of what is more than nothing."""
     seconds = given.total_seconds() if isinstance(given, timedelta) else given
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-        raise _refused(field, f"must be seconds or a timedelta, not {type(given).__name__}")
-    if not 0 <= seconds <= MAX_TTL:
-        raise _refused(field, f"must be more than 0 seconds and at most {MAX_TTL:,}, or 0 for ever, not {given}")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < MAX_SECONDS:
+        raise _refused(field, f"must be a number of seconds or a timedelta, 0 for ever, not {given!r}")
     return ceil(seconds * 1000)
 
 
@@ -649,4 +647,6 @@ def _read_status(response: cluster_pb2.ClusterServiceGetStatusResponse) -> Statu
         gossip=GossipCounters(**{name: getattr(response.gossip, name) for name in _COUNTERS}),
         last_round_seconds=response.last_round_seconds if response.HasField("last_round_seconds") else None,
         last_round_peer=response.last_round_peer,
+        folded={origin.node_id: origin.generation for origin in response.folded},
+        tombstones_blocked=response.tombstones_blocked,
     )
