@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -34,9 +34,10 @@ _BEFORE: Place = (-1, b"")
 
 U = TypeVar("U", RegisterUpdate, CounterUpdate, SetUpdate)
 P = TypeVar("P", str, tuple[str, Place])
+R = TypeVar("R")
 
 
-class _Walk(Generic[U, P]):
+class _Walk(Generic[U, P, R]):
     """How far the pieces have come. All has been reached as long as nobody asks for them.
 
     Args:
@@ -53,7 +54,7 @@ class _Walk(Generic[U, P]):
         self._prefix = prefix
         self._reached: P | None = None  # the last place; None for all
 
-    def select(self, entries: list[Entry[Update]]) -> list[Entry[U]]:
+    def events(self, entries: list[Entry[Update]], token: Callable[[int], str]) -> Iterable[R]:
         """Those of this kind whose key has the prefix and has been reached."""
         kind, prefix, reached = self.kind, self._prefix, self._reached
         found: list[Any] = [
@@ -61,13 +62,16 @@ class _Walk(Generic[U, P]):
         ]
         if reached is not None:
             found = [entry for entry in found if self._place(entry.item) <= reached]
-        return found
+        return (self._event(entry.item, token(entry.number)) for entry in found)
 
     def _place(self, update: U) -> P:
         raise NotImplementedError
 
+    def _event(self, update: U, token: str) -> R:
+        raise NotImplementedError
 
-class KeyValueView(_Walk[RegisterUpdate, str]):
+
+class KeyValueView(_Walk[RegisterUpdate, str, kv_pb2.KeyValueServiceWatchResponse]):
     """Registers."""
 
     call = "kv"
@@ -97,9 +101,7 @@ class KeyValueView(_Walk[RegisterUpdate, str]):
                     break
         return records
 
-    def event(self, entry: Entry[RegisterUpdate], token: str) -> kv_pb2.KeyValueServiceWatchResponse:
-        """An entry that is another one now."""
-        update = entry.item
+    def _event(self, update: RegisterUpdate, token: str) -> kv_pb2.KeyValueServiceWatchResponse:
         old = None if update.before is None else value_of(update.before)
         return kv_pb2.KeyValueServiceWatchResponse(
             kind=_kind(update),
@@ -121,7 +123,7 @@ class KeyValueView(_Walk[RegisterUpdate, str]):
         return kv_pb2.KeyValueServiceWatchResponse(kind=kind, cause=cause, resume_token=token)
 
 
-class CounterView(_Walk[CounterUpdate, str]):
+class CounterView(_Walk[CounterUpdate, str, counter_pb2.CounterServiceWatchResponse]):
     """Counters."""
 
     call = "counter"
@@ -144,9 +146,7 @@ class CounterView(_Walk[CounterUpdate, str]):
     def _place(self, update: CounterUpdate) -> str:
         return update.key
 
-    def event(self, entry: Entry[CounterUpdate], token: str) -> counter_pb2.CounterServiceWatchResponse:
-        """A counter that has another value now."""
-        update = entry.item
+    def _event(self, update: CounterUpdate, token: str) -> counter_pb2.CounterServiceWatchResponse:
         return counter_pb2.CounterServiceWatchResponse(
             kind=counter_pb2.COUNTER_EVENT_KIND_CHANGED,
             counter=wire.encode_counter(update.key, update.after),
@@ -166,7 +166,7 @@ class CounterView(_Walk[CounterUpdate, str]):
         return counter_pb2.CounterServiceWatchResponse(kind=kind, cause=cause, resume_token=token)
 
 
-class SetView(_Walk[SetUpdate, tuple[str, Place]]):
+class SetView(_Walk[SetUpdate, tuple[str, Place], set_pb2.SetServiceWatchResponse]):
     """Sets."""
 
     call = "set"
@@ -202,9 +202,7 @@ class SetView(_Walk[SetUpdate, tuple[str, Place]]):
     def _place(self, update: SetUpdate) -> tuple[str, Place]:
         return update.key, value_order(update.element)
 
-    def event(self, entry: Entry[SetUpdate], token: str) -> set_pb2.SetServiceWatchResponse:
-        """An element that has come or gone."""
-        update = entry.item
+    def _event(self, update: SetUpdate, token: str) -> set_pb2.SetServiceWatchResponse:
         return set_pb2.SetServiceWatchResponse(
             kind=set_pb2.SET_EVENT_KIND_ADDED if update.present else set_pb2.SET_EVENT_KIND_REMOVED,
             key=update.key,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -80,11 +80,13 @@ class _Members:
             for member in found
         ]
 
-    def select(self, entries: list[Entry[Event]]) -> list[Entry[Event]]:
-        return entries
+    def events(
+        self, entries: list[Entry[Event]], token: Callable[[int], str]
+    ) -> Iterable[cluster_pb2.ClusterServiceWatchMembersResponse]:
+        return (self._event(entry.item, token(entry.number)) for entry in entries)
 
-    def event(self, entry: Entry[Event], token: str) -> cluster_pb2.ClusterServiceWatchMembersResponse:
-        change, record = entry.item
+    def _event(self, event: Event, token: str) -> cluster_pb2.ClusterServiceWatchMembersResponse:
+        change, record = event
         if record is None:
             member = cluster_pb2.Member(node_id=change.node_id)
         else:

@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from gossip_grpc import __version__, bulk, members, wire
 from gossip_grpc.core.elements import Place, element_at
+from gossip_grpc.core.feed import Update
 from gossip_grpc.core.leases import lease_of
 from gossip_grpc.core.limits import MAX_ELEMENTS
 from gossip_grpc.core.membership import Peer
@@ -40,6 +41,7 @@ from gossip_grpc.gen.gossip.v1 import (
 )
 from gossip_grpc.key_views import CounterView, KeyValueView, SetView
 from gossip_grpc.peering import Probe
+from gossip_grpc.watching import View
 
 PING_TIMEOUT = 2.0
 """Seconds that a member may take to answer Ping."""
@@ -414,12 +416,12 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         return cluster_pb2.ClusterServiceLeaveResponse(peers=peers)
 
 
-async def _watch(node: Node, view: type[KeyValueView | CounterView | SetView], request: Any) -> AsyncIterator[Any]:
+async def _watch(node: Node, view: Callable[[Store, str], View[Update, M]], request: Any) -> AsyncIterator[M]:
     """What a watcher of keys is told."""
     node.limits.check_prefix(request.prefix)
     await _sort_in(node.engine.store)
-    shown: Any = view(node.engine.store, request.prefix)
-    async with contextlib.aclosing(node.changes.watch(shown, request.resume_token)) as responses:
+    responses = node.changes.watch(view(node.engine.store, request.prefix), request.resume_token)
+    async with contextlib.aclosing(responses):
         async for response in responses:
             yield response
 

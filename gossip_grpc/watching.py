@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -139,11 +139,13 @@ class View(Protocol[T, R_co]):
     def pieces(self) -> Iterator[Iterable[R_co]]:
         """All that there is, in pieces; each is read when it is asked for."""
 
-    def select(self, entries: list[Entry[T]]) -> list[Entry[T]]:
-        """Those events that are about what a piece has reached, or all if no pieces were asked for."""
+    def events(self, entries: list[Entry[T]], token: Callable[[int], str]) -> Iterable[R_co]:
+        """Those events that are about what a piece has reached, or all if no pieces were asked for.
 
-    def event(self, entry: Entry[T], token: str) -> R_co:
-        """An event."""
+        Args:
+            entries: of the log.
+            token: the token of an event's number.
+        """
 
     def reset(self, cause: str) -> R_co | None:
         """Says that pieces follow though there was a token; None if they say it themselves."""
@@ -205,6 +207,11 @@ async def follow(source: Source[T], view: View[T, R], given: str) -> AsyncGenera
         NotReadyError: the node stops.
     """
     log, loop = source.log, asyncio.get_running_loop()
+    ending = _checksum(view.scope)
+
+    def tokens(number: int) -> str:
+        return f"{source.node_id}/{source.life}/{number}/{ending}"
+
     source.refresh()
     found, cause = _begin(source, view, given)
     pieces: Iterator[Iterable[R]] | None = None
@@ -221,22 +228,22 @@ async def follow(source: Source[T], view: View[T, R], given: str) -> AsyncGenera
         source.refresh()
         if pieces is None and not current and last >= mark:
             current = True
-            yield view.current(cause, _token(source, view, last))
+            yield view.current(cause, tokens(last))
             continue
+        if log.closed:
+            raise NotReadyError("the node stops; watch another one", reason=Reason.STOPPING)
         if log.is_too_slow(last, slack, loop.time()):
             raise LimitError(
                 f"this watcher is {log.number - last} events behind; "
                 + ("begin anew" if pieces is not None else "resume with its token")
                 + ", and read faster",
                 reason=Reason.SLOW_WATCHER,
-                metadata={} if pieces is not None else {"resume_token": _token(source, view, last)},
+                metadata={} if pieces is not None else {"resume_token": tokens(last)},
             )
-        if log.closed:
-            raise NotReadyError("the node stops; watch another one", reason=Reason.STOPPING)
         if last < log.number:
             batch = log.after(last)
-            for entry in view.select(batch):
-                yield view.event(entry, "" if pieces is not None else _token(source, view, entry.number))
+            for response in view.events(batch, tokens if pieces is None else _no_token):
+                yield response
             last = batch[-1].number
         elif pieces is not None:
             piece = next(pieces, None)
@@ -263,8 +270,9 @@ def _begin(source: Source[T], view: View[T, R], given: str) -> tuple[int | None,
     return number, "resumed"
 
 
-def _token(source: Source[T], view: View[T, R], number: int) -> str:
-    return f"{source.node_id}/{source.life}/{number}/{_checksum(view.scope)}"
+def _no_token(_: int) -> str:
+    """Who has not been told all yet cannot go on from there."""
+    return ""
 
 
 def _parse(view: View[T, R], token: str) -> tuple[str, int, int]:
