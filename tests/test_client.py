@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -655,6 +656,43 @@ async def test_the_asyncio_client_takes_a_channel_and_leaves_it_open(node: FakeN
         for _ in range(2):
             async with AsyncClient(channel=channel) as client:
                 assert await client.leave() == 1
+
+
+@pytest.mark.parametrize(
+    ("ttl", "milliseconds"), [(30, 30_000), (0.0001, 1), (timedelta(minutes=1), 60_000), (0, 0), (1.0005, 1_001)]
+)
+async def test_put_sends_how_long_a_value_is_visible_and_with_whom(
+    node: FakeNode, ttl: float | timedelta, milliseconds: int
+) -> None:
+    node.answers[kv_pb2.KeyValueServicePutRequest] = kv_pb2.KeyValueServicePutResponse(session=TOKEN)
+    async with AsyncClient(node.address) as client:
+        await client.kv.put("k", "v", ttl=ttl, ephemeral=True)
+    [request] = node.requests
+    assert (request.ttl_milliseconds, request.ephemeral) == (milliseconds, True)
+
+
+@pytest.mark.parametrize("ttl", [-1, "30s", True, float("nan"), float("inf"), timedelta(seconds=-1)])
+async def test_put_refuses_what_is_no_time(node: FakeNode, ttl: Any) -> None:
+    async with AsyncClient(node.address) as client:
+        with pytest.raises(InvalidArgumentError, match="ttl must be a number of seconds or a timedelta"):
+            await client.kv.put("k", "v", ttl=ttl)
+        with pytest.raises(InvalidArgumentError, match="ephemeral must be True or False, not int"):
+            await client.kv.put("k", "v", ephemeral=1)  # type: ignore[arg-type]
+    assert not node.requests
+
+
+async def test_what_a_later_node_says_of_keys_is_unknown_and_no_failure(node: FakeNode) -> None:
+    later: Any = 99
+    node.answers[kv_pb2.KeyValueServiceWatchRequest] = [kv_pb2.KeyValueServiceWatchResponse(kind=later)]
+    node.answers[counter_pb2.CounterServiceWatchRequest] = [counter_pb2.CounterServiceWatchResponse(kind=later)]
+    node.answers[set_pb2.SetServiceWatchRequest] = [set_pb2.SetServiceWatchResponse(kind=later)]
+    async with AsyncClient(node.address) as client:
+        groups: list[Any] = [client.kv, client.counter, client.set]
+        kinds = [str((await anext(group.watch("p", "t"))).kind) for group in groups]
+        with pytest.raises(InvalidArgumentError, match="prefix must be str, not int"):
+            client.kv.watch(7)  # type: ignore[arg-type]
+    assert kinds == ["unknown"] * 3
+    assert {(request.prefix, request.resume_token) for request in node.requests} == {("p", "t")}
 
 
 EVENTS: list[Message | Fault] = [
