@@ -27,6 +27,7 @@ from gossip_grpc import __version__, addresses, wire
 from gossip_grpc.channels import RECEIVE_BYTES
 from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
+from gossip_grpc.client.results import Session
 from gossip_grpc.client.verbs import Call, Stream
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
@@ -57,6 +58,7 @@ from gossip_grpc.server import (
     PeerServicer,
     SetServicer,
 )
+from gossip_grpc.sessions import DEFAULT_PATIENCE, Sessions
 from gossip_grpc.watching import MemberEvents
 
 T = TypeVar("T")
@@ -115,6 +117,7 @@ class Node(AsyncCluster):
         self.engine: Engine
         self.events: MemberEvents
         self.scheduler: Scheduler
+        self.sessions: Sessions
         self._services = _Services(self)
         self._servers: list[grpc.aio.Server] = []
         self._health = health.aio.HealthServicer()
@@ -148,6 +151,7 @@ class Node(AsyncCluster):
             changed=self._member_changed,
             step_down=self._step_down,
         )
+        self.sessions = Sessions(self.scheduler)
         self._register(peer_server, client_server)
         for service in ("", *CLIENT_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -174,6 +178,7 @@ class Node(AsyncCluster):
         self.request_stop("stopping")
         peers = await self.leave() if self.failure is None else 0
         await self.scheduler.stop()
+        self.sessions.close()
         self.events.close()  # servers wait for calls, and these have no end of their own
         await asyncio.gather(*(server.stop(STOP_GRACE) for server in self._servers))
         self._log.info("node stopped", told=peers)
@@ -226,6 +231,19 @@ class Node(AsyncCluster):
             async with contextlib.aclosing(responses):
                 async for response in responses:
                     yield stream.read(response)
+        except ProtocolError as error:
+            raise _for_users(error) from error
+
+    async def reach(self, session: Session, *, patience: float = DEFAULT_PATIENCE) -> None:
+        """Wait until this node has what a session has written or seen elsewhere; its own writes it has at once.
+
+        Raises:
+            DeadlineError: it has not after so many seconds; `metadata["missing"]` names what is missing.
+        """
+        self._check_started()
+        message = common_pb2.Session.FromString(session.to_bytes())
+        try:
+            await self.sessions.wait(wire.decode_session(message), patience)
         except ProtocolError as error:
             raise _for_users(error) from error
 

@@ -1,7 +1,8 @@
 """The servicers of both listeners; what they raise becomes a status in edge.py.
 
-A servicer's method checks the request, calls one verb of the engine and builds the response. It never awaits between
-reading and changing state: a missed deadline cancels the handler at its awaits, and only there.
+A servicer's method waits for the request's session, checks the request, calls one verb of the engine and builds the
+response. It never awaits between reading and changing state: a missed deadline cancels the handler at its awaits, and
+only there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.messages import Call, ProbeRequest
-from gossip_grpc.core.records import Value, value_order
+from gossip_grpc.core.records import Kind, Value, value_order
 from gossip_grpc.core.store import member_of
 from gossip_grpc.errors import LocalError, NotFoundError, Reason
 from gossip_grpc.gen.gossip.v1 import (
@@ -93,14 +94,18 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
         self._node = node
 
     async def Get(self, request: kv_pb2.KeyValueServiceGetRequest, context: Any) -> kv_pb2.KeyValueServiceGetResponse:
+        await self._node.sessions.reach(request, context)
         key = request.key
         self._node.limits.check_key(key)
         record = self._node.engine.store.register(key)
         if record is None:
-            raise NotFoundError(f"there is no value for {key!r} at this node")
+            deleted = self._node.engine.store.get(Kind.REGISTER, key)
+            metadata = {} if deleted is None else {"session": wire.encode_token(deleted)}
+            raise NotFoundError(f"there is no value for {key!r} at this node", metadata=metadata)
         return kv_pb2.KeyValueServiceGetResponse(entry=wire.encode_entry(record))
 
     async def Put(self, request: kv_pb2.KeyValueServicePutRequest, context: Any) -> kv_pb2.KeyValueServicePutResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         key = request.key
         value = wire.decode_value(request.value)
@@ -113,6 +118,7 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
     async def Delete(
         self, request: kv_pb2.KeyValueServiceDeleteRequest, context: Any
     ) -> kv_pb2.KeyValueServiceDeleteResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
         record = node.engine.delete(request.key, node.scheduler.now())
@@ -122,6 +128,7 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
     async def List(
         self, request: kv_pb2.KeyValueServiceListRequest, context: Any
     ) -> kv_pb2.KeyValueServiceListResponse:
+        await self._node.sessions.reach(request, context)
         store = self._node.engine.store
 
         def entries(prefix: str, last: str | None) -> Iterator[tuple[str, kv_pb2.Entry]]:
@@ -143,12 +150,15 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     async def Get(
         self, request: counter_pb2.CounterServiceGetRequest, context: Any
     ) -> counter_pb2.CounterServiceGetResponse:
+        await self._node.sessions.reach(request, context)
         self._node.limits.check_key(request.key)
-        return counter_pb2.CounterServiceGetResponse(counter=self._counter(request.key))
+        session = wire.encode_reading(self._node.engine.store.counter_records(request.key))
+        return counter_pb2.CounterServiceGetResponse(counter=self._counter(request.key), session=session)
 
     async def Add(
         self, request: counter_pb2.CounterServiceAddRequest, context: Any
     ) -> counter_pb2.CounterServiceAddResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
         record = node.engine.add(request.key, request.amount, node.scheduler.now())
@@ -158,6 +168,7 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     async def Reset(
         self, request: counter_pb2.CounterServiceResetRequest, context: Any
     ) -> counter_pb2.CounterServiceResetResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
         records = node.engine.reset(request.key, node.scheduler.now())
@@ -166,6 +177,7 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     async def List(
         self, request: counter_pb2.CounterServiceListRequest, context: Any
     ) -> counter_pb2.CounterServiceListResponse:
+        await self._node.sessions.reach(request, context)
         store = self._node.engine.store
 
         def counters(prefix: str, last: str | None) -> Iterator[tuple[str, counter_pb2.Counter]]:
@@ -187,6 +199,7 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         self._node = node
 
     async def Get(self, request: set_pb2.SetServiceGetRequest, context: Any) -> set_pb2.SetServiceGetResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
         limit = node.limits.page_size(request.page_size)
@@ -202,10 +215,14 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
             kind, data = value_order(page[-1][0])
             token = wire.encode_page_token(scope, bytes([kind]) + data)
         return set_pb2.SetServiceGetResponse(
-            elements=[value for _, value in page], next_page_token=token, size=len(held)
+            elements=[value for _, value in page],
+            next_page_token=token,
+            size=len(held),
+            session=wire.encode_reading(node.engine.store.additions(request.key, [element for element, _ in page])),
         )
 
     async def Add(self, request: set_pb2.SetServiceAddRequest, context: Any) -> set_pb2.SetServiceAddResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         elements = self._elements(request)
         held = node.engine.store.elements(request.key)
@@ -214,6 +231,7 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         return set_pb2.SetServiceAddResponse(session=node.written(records), added=added)
 
     async def Remove(self, request: set_pb2.SetServiceRemoveRequest, context: Any) -> set_pb2.SetServiceRemoveResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         elements = self._elements(request)
         held = node.engine.store.elements(request.key)
@@ -222,6 +240,7 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         return set_pb2.SetServiceRemoveResponse(session=node.written(records), removed=removed)
 
     async def List(self, request: set_pb2.SetServiceListRequest, context: Any) -> set_pb2.SetServiceListResponse:
+        await self._node.sessions.reach(request, context)
         store = self._node.engine.store
 
         def sets(prefix: str, last: str | None) -> Iterator[tuple[str, set_pb2.SetSummary]]:

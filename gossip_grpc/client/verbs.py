@@ -7,7 +7,7 @@ configuration; here is only what would not become a request at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -65,11 +65,15 @@ class Stubs:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One unary call: which method, with what request, and how its response is read."""
+    """One unary call: which method, with what request, how its response is read, and what it tells of a session.
+
+    `token` is given the response and what was read of it; a call about no data tells nothing.
+    """
 
     method: Callable[[Stubs], Callable[..., Any]]
     request: Message
     read: Callable[[Any], T]
+    token: Callable[[Any, T], Session | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +99,25 @@ def _call(
     method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[_Request, _Response]],
     request: _Request,
     read: Callable[[_Response], T],
+    token: Callable[[_Response, T], Session | None] | None = None,
 ) -> Call[T]:
-    # A function rather than the class itself: so the type checker ties the three together.
-    return Call(method, request, read)
+    # A function rather than the class itself: so the type checker ties them together.
+    return Call(method, request, read, token)
 
 
 def _listing(
     method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[_Request, _Page]],
     request: Callable[[str], _Request],
     read: Callable[[_Page], Iterable[T]],
+    token: Callable[[_Page, list[T]], Session | None] | None = None,
 ) -> Listing[T]:
-    def page(token: str) -> Call[tuple[list[T], str]]:
-        return _call(method, request(token), lambda response: (list(read(response)), response.next_page_token))
+    def page(page_token: str) -> Call[tuple[list[T], str]]:
+        return _call(
+            method,
+            request(page_token),
+            lambda response: (list(read(response)), response.next_page_token),
+            None if token is None else lambda response, found: token(response, found[0]),
+        )
 
     return page
 
@@ -120,6 +131,7 @@ def get_entry(key: str) -> Call[Entry]:
         lambda stubs: stubs.kv.Get,
         kv_pb2.KeyValueServiceGetRequest(key=_text("key", key)),
         lambda response: _read_entry(response.entry),
+        lambda _, entry: _seen([entry]),
     )
 
 
@@ -128,7 +140,8 @@ def put_entry(key: str, value: Value) -> Call[Session]:
     return _call(
         lambda stubs: stubs.kv.Put,
         kv_pb2.KeyValueServicePutRequest(key=_text("key", key), value=_value("value", value)),
-        lambda response: _read_session(response.session),
+        lambda response: Session.from_message(response.session),
+        lambda _, session: session,
     )
 
 
@@ -137,7 +150,8 @@ def delete_entry(key: str) -> Call[Deletion]:
     return _call(
         lambda stubs: stubs.kv.Delete,
         kv_pb2.KeyValueServiceDeleteRequest(key=_text("key", key)),
-        lambda response: Deletion(response.found, _read_session(response.session)),
+        lambda response: Deletion(response.found, Session.from_message(response.session)),
+        lambda _, deletion: deletion.session,
     )
 
 
@@ -151,6 +165,7 @@ def list_entries(prefix: str = "", page_size: int = 0) -> Listing[Entry]:
         lambda stubs: stubs.kv.List,
         lambda token: kv_pb2.KeyValueServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
         lambda response: map(_read_entry, response.entries),
+        lambda _, entries: _seen(entries),
     )
 
 
@@ -163,6 +178,7 @@ def get_counter(key: str) -> Call[int]:
         lambda stubs: stubs.counter.Get,
         counter_pb2.CounterServiceGetRequest(key=_text("key", key)),
         lambda response: response.counter.value,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -175,6 +191,7 @@ def add_to_counter(key: str, amount: int) -> Call[int]:
         lambda stubs: stubs.counter.Add,
         counter_pb2.CounterServiceAddRequest(key=_text("key", key), amount=_integer("amount", amount, 64)),
         lambda response: response.value,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -183,7 +200,8 @@ def reset_counter(key: str) -> Call[Session]:
     return _call(
         lambda stubs: stubs.counter.Reset,
         counter_pb2.CounterServiceResetRequest(key=_text("key", key)),
-        lambda response: _read_session(response.session),
+        lambda response: Session.from_message(response.session),
+        lambda _, session: session,
     )
 
 
@@ -210,6 +228,7 @@ def list_elements(key: str) -> Listing[Value]:
         lambda stubs: stubs.set.Get,
         lambda token: set_pb2.SetServiceGetRequest(key=key, page_token=token),
         lambda response: map(_read_value, response.elements),
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -219,6 +238,7 @@ def add_elements(key: str, *elements: Value) -> Call[int]:
         lambda stubs: stubs.set.Add,
         set_pb2.SetServiceAddRequest(key=_text("key", key), elements=_elements(elements)),
         lambda response: response.added,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -228,6 +248,7 @@ def remove_elements(key: str, *elements: Value) -> Call[int]:
         lambda stubs: stubs.set.Remove,
         set_pb2.SetServiceRemoveRequest(key=_text("key", key), elements=_elements(elements)),
         lambda response: response.removed,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -422,8 +443,17 @@ def _read_dot(dot: common_pb2.Dot) -> Dot:
     return Dot(_read_origin(dot.origin), dot.sequence)
 
 
-def _read_session(session: common_pb2.Session) -> Session:
-    return Session(session.clock, tuple(map(_read_dot, session.dots)))
+def _seen(entries: Sequence[Entry]) -> Session:
+    """The token of entries that were read: of each origin the last write, with all before it where there are more."""
+    clock = max((entry.clock for entry in entries), default=0)
+    if len(entries) == 1:
+        return Session(clock, (entries[0].dot,))
+    last: dict[Origin, Dot] = {}
+    for entry in entries:
+        dot = entry.dot
+        if dot.origin not in last or last[dot.origin].sequence < dot.sequence:
+            last[dot.origin] = dot
+    return Session(clock, (), tuple(last.values()))
 
 
 def _read_entry(entry: kv_pb2.Entry) -> Entry:

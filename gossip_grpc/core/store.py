@@ -176,6 +176,17 @@ class Store:
         """Origins that have a share of a counter, or whose share was reset."""
         return list(self._counters.get(key, ()))
 
+    def counter_records(self, key: str) -> list[Record]:
+        """What a counter's value reflects: the shares and the resets of all its origins."""
+        slots = [(key, origin) for origin in self._counters.get(key, ())]
+        found = [self._slots[kind].get(slot) for kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET) for slot in slots]
+        return [record for record in found if record is not None]
+
+    def additions(self, key: str, elements: Iterable[Value]) -> list[Record]:
+        """The additions that hold elements in a set."""
+        held, slots = self.elements(key), self._slots[Kind.SET_ELEMENT]
+        return [slots[key, element, origin] for element in elements for origin in held[element]]
+
     def elements(self, key: str) -> dict[Value, tuple[Origin, ...]]:
         """Elements of a set, each with the origins whose additions hold it there. Not to be changed."""
         return self._sets.get(key, {})
