@@ -106,7 +106,7 @@ def talk(*exchanges: tuple[Message, Message | Fault]) -> Iterator[Client]:
                 rpc.terminate(answer, (), grpc.StatusCode.OK, "")
 
     threading.Thread(target=answer_all, daemon=True).start()
-    with Client("node.test:7947", channel=channel, timeout=TIMEOUT) as client:
+    with Client("node.test:7947", channel=channel, timeout=TIMEOUT, sessions=False) as client:
         yield client
     assert next(channel.expected, None) is None, "the client did not ask all that it should have"
 
@@ -719,7 +719,7 @@ def verbs_of(client: object) -> dict[str, inspect.Signature]:
         f"{group}.{name}": inspect.signature(method)
         for group, holder in groups.items()
         for name, method in inspect.getmembers(holder, callable)
-        if not name.startswith("_") and name not in {"run", "stream", "close", *groups}
+        if not name.startswith("_") and name not in {"run", "stream", "close", "adopt", *groups}
     }
 
 
