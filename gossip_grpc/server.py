@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from gossip_grpc import __version__, members, wire
+from gossip_grpc.core.leases import lease_of
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
@@ -111,9 +112,13 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
         value = wire.decode_value(request.value)
         node.limits.check_key(key)
         node.limits.check_value(value)
-        record = node.engine.put(key, value, node.scheduler.now())
+        ttl, ephemeral = request.ttl_milliseconds, request.ephemeral
+        record = node.engine.put(key, value, node.scheduler.now(), ttl=ttl, ephemeral=ephemeral)
         node.scheduler.pump()
-        return kv_pb2.KeyValueServicePutResponse(session=wire.encode_session([record], record.clock))
+        return kv_pb2.KeyValueServicePutResponse(
+            session=wire.encode_session([record], record.clock),
+            expires_at_unix_milliseconds=lease_of(record).expires_at if ttl else 0,
+        )
 
     async def Delete(
         self, request: kv_pb2.KeyValueServiceDeleteRequest, context: Any
@@ -309,6 +314,11 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             gossip=cluster_pb2.GossipCounters(**{name: getattr(counters, name) for name in counters.__slots__}),
             last_round_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
+            folded=[
+                common_pb2.Origin(node_id=node_id, generation=generation)
+                for node_id, generation in sorted(store.coverage.folded.items())
+            ],
+            tombstones_blocked=store.purge_blocked,
         )
 
     async def ListMembers(

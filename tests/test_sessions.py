@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 
 from gossip_grpc import sessions
-from gossip_grpc.client import AsyncClient, Client, Dot, Origin, Session
+from gossip_grpc.client import AsyncClient, Client, Dot, Entry, Origin, Session
 from gossip_grpc.client.verbs import Call
 from gossip_grpc.config import Config
 from gossip_grpc.core.clock import MAX_CLOCK
@@ -87,6 +87,15 @@ def mute(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+def begin_reading(c: Cluster) -> asyncio.Task[Entry]:
+    """Let the second node's client read `a`, and go on."""
+
+    async def read() -> Entry:
+        return await c.second.kv.get("a")
+
+    return asyncio.create_task(read())
+
+
 async def compare(node: Node, other: Node) -> None:
     """A round of one node with another."""
     rounds = node.engine.counters.rounds
@@ -136,9 +145,9 @@ async def test_listings_wait_for_the_session_as_well() -> None:
         await c.first.kv.put("a", "1")
         await c.first.counter.add("hits", 1)
         await c.first.set.add("s", "x")
-        for listing in (lambda c: c.kv.list(), lambda c: c.counter.list(), lambda c: c.set.list()):
+        for group in ("kv", "counter", "set"):
             async with c.client(1, session=c.first.session) as reader:
-                assert len([item async for item in listing(reader)]) == 1
+                assert len([item async for item in getattr(reader, group).list()]) == 1
 
 
 async def test_a_write_at_a_node_whose_clock_is_slow_wins_over_what_its_session_has_written() -> None:
@@ -211,7 +220,7 @@ async def test_a_write_that_came_by_itself_is_noticed_at_once(monkeypatch: pytes
         asked = mute(c.nodes[1], monkeypatch)
         await c.first.kv.put("a", "1")
         c.second.adopt(c.first.session)
-        reading = asyncio.create_task(c.second.kv.get("a"))
+        reading = begin_reading(c)
         await until(lambda: bool(asked))
         assert not reading.done()
         await compare(c.nodes[0], c.nodes[1])
@@ -229,7 +238,7 @@ async def test_of_a_writer_that_cannot_be_reached_others_are_asked(monkeypatch: 
         membership.failed(membership.peer("n0"))
         asked = mute(c.nodes[1], monkeypatch)
         c.second.adopt(c.first.session)
-        reading = asyncio.create_task(c.second.kv.get("a"))
+        reading = begin_reading(c)
         await until(lambda: bool(asked))
         monkeypatch.undo()
         assert (await reading).value == "1"
@@ -304,8 +313,8 @@ async def test_writes_up_to_one_are_waited_for_without_a_hole(monkeypatch: pytes
 
 async def test_a_call_without_a_deadline_waits_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "DEFAULT_PATIENCE", 0.05)
-    async with cluster() as c:
-        stub = kv_pb2_grpc.KeyValueServiceStub(grpc.aio.insecure_channel(c.nodes[1].client_address))
+    async with cluster() as c, grpc.aio.insecure_channel(c.nodes[1].client_address) as channel:
+        stub: Any = kv_pb2_grpc.KeyValueServiceStub(channel)
         request = kv_pb2.KeyValueServiceGetRequest(key="a", session=lost_session())
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Get(request)
@@ -331,7 +340,7 @@ async def ask(c: Cluster, session: Session) -> None:
 async def test_a_call_that_is_cancelled_waits_no_longer() -> None:
     async with cluster() as c:
         c.second.adopt(Session.from_message(lost_session()))
-        reading = asyncio.create_task(c.second.kv.get("a"))
+        reading = begin_reading(c)
         await until(lambda: c.nodes[1].sessions.waiting == 1)
         reading.cancel()
         await until(lambda: c.nodes[1].sessions.waiting == 0)
@@ -343,7 +352,7 @@ async def test_only_so_many_wait_at_a_time_and_what_need_not_wait_is_served(monk
     async with cluster() as c:
         lost = Session.from_message(lost_session())
         c.second.adopt(lost)
-        reading = [asyncio.create_task(c.second.kv.get("a")) for _ in range(2)]
+        reading = [begin_reading(c) for _ in range(2)]
         await until(lambda: c.nodes[1].sessions.waiting == 2)
         with pytest.raises(ResourceExhaustedError) as caught:
             await c.second.kv.get("a")
@@ -360,7 +369,7 @@ async def test_many_that_wait_are_all_woken(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(sessions, "LOOK_SECONDS", 1e-3)  # so that looks are put off
         await c.first.kv.put("a", "1")
         c.second.adopt(c.first.session)
-        reading = [asyncio.create_task(c.second.kv.get("a")) for _ in range(100)]
+        reading = [begin_reading(c) for _ in range(100)]
         await until(lambda: c.nodes[1].sessions.waiting == 100)
         await c.nodes[1].kv.put("other", "1")  # brings a look that finds nothing
         await compare(c.nodes[0], c.nodes[1])
@@ -370,7 +379,7 @@ async def test_many_that_wait_are_all_woken(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_those_that_wait_are_told_when_the_node_stops() -> None:
     async with cluster() as c:
         c.second.adopt(Session.from_message(lost_session()))
-        reading = asyncio.create_task(c.second.kv.get("a"))
+        reading = begin_reading(c)
         await until(lambda: c.nodes[1].sessions.waiting == 1)
         await c.nodes[1].stop()
         with pytest.raises(UnavailableError) as caught:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from typing import TypeAlias
@@ -286,6 +286,8 @@ class GossipCounters:
     purged: int
     heartbeats_sent: int
     heartbeats_received: int
+    expired: int = 0
+    generations_folded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,3 +319,7 @@ class Status:
     last_round_seconds: float | None
     """Seconds since the last round that ended well; None before the first."""
     last_round_peer: str
+    folded: dict[str, int] = field(default_factory=dict)
+    """Nodes of whose generations up to this one everything counts as covered."""
+    tombstones_blocked: int = 0
+    """Tombstones old enough to be purged that wait for news of a node not heard of for long."""
