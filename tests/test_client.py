@@ -562,7 +562,7 @@ async def test_the_asyncio_client_has_the_same_verbs_and_results(node: FakeNode)
         cluster_pb2.ClusterServiceGetStatusRequest: cluster_pb2.ClusterServiceGetStatusResponse(node_id="a"),
         cluster_pb2.ClusterServiceLeaveRequest: cluster_pb2.ClusterServiceLeaveResponse(peers=2),
     }
-    async with AsyncClient(node.address) as client:
+    async with AsyncClient(node.address, sessions=False) as client:
         assert await client.kv.get("k") == entry("k", b"v")
         assert await client.kv.put("k", "v") == SESSION
         assert await client.kv.delete("k") == Deletion(True, SESSION)
