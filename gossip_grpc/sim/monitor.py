@@ -115,7 +115,7 @@ class Monitor:
             self._violations.append(f"sessions: {told.session} wrote {record}, which loses to {known}, which it knew")
         elif not told.wrote and record != known and not self._deleted(host, known, record):
             self._violations.append(
-                f"sessions: {host.name} showed {record} to {told.session} at {self._world.now:.3f} s, and it knew {known}"
+                f"sessions: {host.name} showed {told.session} {record} at {self._world.now:.3f} s; it knew {known}"
             )
 
     def _deleted(self, host: Host, known: Record, shown: Record | None) -> bool:
