@@ -94,9 +94,8 @@ class Sessions:
 
     async def wait(self, session: Session, patience: float) -> None:
         """As `reach`, for at most so many seconds."""
-        missing = session.missing(self._store.coverage)
-        if missing.dots or missing.complete:
-            await self._wait(missing, self._scheduler.now() + patience)
+        if not session.met(self._store.coverage):
+            await self._wait(session, self._scheduler.now() + patience)
         self._gate.enter(session)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from xxhash import xxh3_64_digest
 from gossip_grpc.core.clock import MAX_CLOCK
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.leases import lease_of
-from gossip_grpc.core.limits import MAX_WIRE_KEY_BYTES, is_name
+from gossip_grpc.core.limits import MAX_NAME, MAX_WIRE_KEY_BYTES, is_name
 from gossip_grpc.core.phi import MAX_PHI
 from gossip_grpc.core.records import Accusation, Dot, Kind, Lease, Member, Origin, Record, Value
 from gossip_grpc.core.sessions import Session
@@ -647,16 +647,19 @@ def _decode_dots(messages: Sequence[common_pb2.Dot], path: str) -> tuple[Dot, ..
     for index, message in enumerate(messages):  # in every call of a client: every field read once
         origin = message.origin
         node_id = origin.node_id
-        if not is_name(node_id):
+        sequence = message.sequence
+        if len(node_id) > MAX_NAME or not _named(node_id):
             raise LocalError(
                 f"{path}[{index}].origin.node_id must be 1 to 128 characters of A-Za-z0-9._-; it is {node_id[:60]!r}",
                 field=f"{path}[{index}].origin.node_id",
             )
-        sequence = message.sequence
         if not sequence:
             raise LocalError(f"{path}[{index}].sequence is 0; they count from 1", field=f"{path}[{index}].sequence")
         dots.append(Dot(Origin(node_id, origin.generation), sequence))
     return tuple(dots)
+
+
+_named = lru_cache(1024)(is_name)  # a session names the same few nodes in every call
 
 
 def encode_entry(record: Record) -> kv_pb2.Entry:

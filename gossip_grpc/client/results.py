@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -23,8 +23,7 @@ Value: TypeAlias = str | bytes
 """Text and bytes are different values: "a" is not b"a"."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Origin:
+class Origin(NamedTuple):
     """The identity that writes: a node in one of its lives. As text: `node_id/generation`."""
 
     node_id: str
@@ -34,8 +33,7 @@ class Origin:
         return f"{self.node_id}/{self.generation}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Dot:
+class Dot(NamedTuple):
     """Names one write for ever: the origin and its count of writes. As text: `node_id/generation:sequence`."""
 
     origin: Origin
@@ -94,7 +92,11 @@ class Session:
 
 
 def _dots(messages: Iterable[common_pb2.Dot]) -> tuple[Dot, ...]:
-    return tuple(Dot(Origin(dot.origin.node_id, dot.origin.generation), dot.sequence) for dot in messages)
+    found = []
+    for message in messages:
+        origin = message.origin
+        found.append(Dot(Origin(origin.node_id, origin.generation), message.sequence))
+    return tuple(found)
 
 
 @lru_cache(1024)

@@ -44,9 +44,7 @@ class Carrier:
         """Take what a call has written or seen into the session."""
         if self._on:
             with self._lock:
-                merged = self._session.merge(token)
-                if merged != self._session:
-                    self._keep(merged)
+                self._keep(self._session.merge(token))
 
     def attach(self, request: Message) -> None:
         """Send the session with a request, if there is one and the request takes one."""

@@ -50,9 +50,9 @@ class Session(NamedTuple):
         )
 
     def met(self, coverage: Coverage) -> bool:
-        """Whether a coverage lacks nothing of it. Quick where the first of it is lacking."""
-        return all(coverage.covers(*dot) for dot in self.dots) and all(
-            coverage.sequence(end.origin) >= end.sequence for end in self.complete
+        """Whether a coverage lacks nothing of it."""
+        return all(coverage.sequence(origin) >= sequence for origin, sequence in self.complete) and all(
+            coverage.covers(origin, sequence) for origin, sequence in self.dots
         )
 
     def names(self) -> list[str]:
