@@ -187,6 +187,13 @@ async def test_a_write_wins_over_a_deletion_that_its_session_has_read() -> None:
         assert (await c.first.kv.get("a")).value == "new"
 
 
+async def test_a_write_passes_the_clock_of_a_session_that_names_no_writes() -> None:
+    async with cluster() as c:
+        clock = c.nodes[1].engine.store.clock.time + 100
+        c.second.adopt(Session(clock))
+        assert (await c.second.kv.put("a", "1")).clock == clock + 1
+
+
 async def listed(client: AsyncClient) -> list[str]:
     return [entry.key async for entry in client.kv.list("many/")]
 
