@@ -194,6 +194,16 @@ async def test_a_write_passes_the_clock_of_a_session_that_names_no_writes() -> N
         assert (await c.second.kv.put("a", "1")).clock == clock + 1
 
 
+async def test_many_writes_wait_for_a_session_and_are_waited_for_as_one() -> None:
+    async with cluster() as c:
+        await c.first.kv.put("a", "old")
+        c.second.adopt(c.first.session)
+        await c.second.kv.put_many({"a": "new", "b": "1", "c": "2"})
+        c.first.adopt(c.second.session)
+        assert [entry.value async for entry in c.first.kv.list()] == ["new", "1", "2"]
+        assert len(c.second.session.dots) <= 1
+
+
 async def listed(client: AsyncClient) -> list[str]:
     return [entry.key async for entry in client.kv.list("many/")]
 

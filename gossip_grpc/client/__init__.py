@@ -23,6 +23,7 @@ from gossip_grpc.client.results import (
     Entry,
     Explanation,
     GossipCounters,
+    Item,
     Member,
     MemberAccusation,
     MemberEvent,
@@ -36,6 +37,7 @@ from gossip_grpc.client.results import (
     SetSummary,
     Status,
     Value,
+    Written,
 )
 from gossip_grpc.errors import (
     DeadlineError,
@@ -61,6 +63,7 @@ __all__ = [
     "GossipCounters",
     "GossipError",
     "InvalidArgumentError",
+    "Item",
     "KeyNotFoundError",
     "Member",
     "MemberAccusation",
@@ -78,4 +81,5 @@ __all__ = [
     "Status",
     "UnavailableError",
     "Value",
+    "Written",
 ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from threading import Lock
+from typing import Any
 
 from google.protobuf.message import Message
 
 from gossip_grpc.client.results import Session
+from gossip_grpc.client.upload import Requests
 from gossip_grpc.errors import InvalidArgumentError, Reason
 
 
@@ -46,11 +49,12 @@ class Carrier:
             with self._lock:
                 self._keep(self._session.merge(token))
 
-    def attach(self, request: Message) -> None:
-        """Send the session with a request, if there is one and the request takes one."""
+    def attach(self, request: Message | Iterator[Message]) -> None:
+        """Send the session with a request, or the first of several, if there is one and the request takes one."""
         raw = self._raw
-        if self._on and raw and "session" in request.DESCRIPTOR.fields_by_name:
-            request.session.MergeFromString(raw)  # type: ignore[attr-defined]  # it has the field
+        message: Any = request.first if isinstance(request, Requests) else request
+        if self._on and raw and "session" in message.DESCRIPTOR.fields_by_name:
+            message.session.MergeFromString(raw)
 
     def _keep(self, session: Session) -> None:
         self._session, self._raw = session, session.to_bytes()

@@ -7,7 +7,7 @@ configuration; here is only what would not become a request at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -65,13 +65,13 @@ class Stubs:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One unary call: which method, with what request, how its response is read, and what it tells of a session.
+    """One call with one response: with what request or requests, how it is read, and what it tells of a session.
 
     `token` is given the response and what was read of it; a call about no data tells nothing.
     """
 
     method: Callable[[Stubs], Callable[..., Any]]
-    request: Message
+    request: Message | Iterator[Message]
     read: Callable[[Any], T]
     token: Callable[[Any, T], Session | None] | None = None
 
