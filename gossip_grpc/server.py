@@ -39,6 +39,7 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2_grpc,
 )
 from gossip_grpc.peering import Probe
+from gossip_grpc.usage import limit_uses
 
 PING_TIMEOUT = 2.0
 """Seconds that a member may take to answer Ping."""
@@ -319,6 +320,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             gossip=cluster_pb2.GossipCounters(**{name: getattr(counters, name) for name in counters.__slots__}),
             last_round_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
+            limits=limit_uses(node),
             folded=[
                 common_pb2.Origin(node_id=node_id, generation=generation)
                 for node_id, generation in sorted(store.coverage.folded.items())

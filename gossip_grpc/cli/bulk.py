@@ -134,7 +134,7 @@ def _item(line: bytes) -> Item:
     from gossip_grpc.client import Item  # noqa: PLC0415 - heavy; see base.py
 
     try:
-        found = json.loads(line)
+        found = json.loads(line.rstrip())
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8") from None
     except json.JSONDecodeError as error:

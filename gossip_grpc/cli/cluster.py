@@ -34,6 +34,10 @@ def status(settings: Settings) -> None:
         show.as_json(_as_json(found))
         return
     show.pairs({name: show.cell(text) for name, text in _in_words(found).items()})
+    if found.limits:
+        click.echo()
+        rows = ((name, f"{use.used:,}", f"{use.limit:,}") for name, use in found.limits.items())
+        show.table(["limit", "used", "of"], rows, right=["used", "of"])
     if found.coverage:
         click.echo()
         rows = (
@@ -67,6 +71,7 @@ def _as_json(status: Status) -> dict[str, Any]:
         "coverage": {str(origin): sequence for origin, sequence in status.coverage.items()},
         "coverage_above": {str(origin): ranges for origin, ranges in status.coverage_above.items()},
         "gossip": asdict(status.gossip),
+        "limits": {name: asdict(use) for name, use in status.limits.items()},
     }
 
 

@@ -21,6 +21,7 @@ from gossip_grpc.client.results import (
     Entry,
     Explanation,
     GossipCounters,
+    LimitUse,
     Member,
     MemberAccusation,
     MemberEvent,
@@ -511,6 +512,7 @@ def _read_status(response: cluster_pb2.ClusterServiceGetStatusResponse) -> Statu
         gossip=GossipCounters(**{name: getattr(response.gossip, name) for name in _COUNTERS}),
         last_round_seconds=response.last_round_seconds if response.HasField("last_round_seconds") else None,
         last_round_peer=response.last_round_peer,
+        limits={use.name: LimitUse(use.used, use.limit) for use in response.limits},
         folded={origin.node_id: origin.generation for origin in response.folded},
         tombstones_blocked=response.tombstones_blocked,
     )

@@ -511,6 +511,11 @@ class Engine:
         """The store's digest and its hash."""
         return self._own_digest(), self.digest_hash()
 
+    @property
+    def transfers(self) -> int:
+        """Number of pushed deltas that are on their way in."""
+        return len(self._transfers)
+
     def digest_hash(self) -> int:
         """The hash of the store's digest; most rounds need no more of it."""
         return hash_digest(self.store.coverage, self.store.fingerprint)
