@@ -401,6 +401,10 @@ class Engine:
         if header is not None and chunk == 0:
             self._expire(now)
             if len(self._transfers) >= self.settings.limits.max_inbound_syncs:
+                # The sender's own that came before were cut off, as likely as not: it does not wait for their time.
+                for other in [other for other in self._transfers if other[0] == sender and other[1] < transfer]:
+                    del self._transfers[other]
+            if len(self._transfers) >= self.settings.limits.max_inbound_syncs:
                 raise LimitError(
                     f"{len(self._transfers)} syncs are on their way in; try again later", reason=Reason.SYNC_LIMIT
                 )
