@@ -245,17 +245,24 @@ class Peering:
         address: where peers reach this node, HOST:PORT.
     """
 
-    __slots__ = ("_heartbeat", "_serving", "_transfers", "cluster", "engine", "head", "sender")
+    __slots__ = ("_address", "_heartbeat", "_serving", "_transfers", "cluster", "engine", "head", "sender")
 
     def __init__(self, engine: Engine, *, cluster: str, address: str) -> None:
         self.engine = engine
         self.cluster = cluster
-        self.sender = wire.encode_sender(cluster, engine.store.origin, address)
-        # Every message begins with its sender, in field 1, and protobuf's messages are the sum of their parts.
-        self.head = peer_pb2.PushRequest(sender=self.sender).SerializeToString()
+        self._address = address
         self._transfers = 0
         self._serving = 0
         self._heartbeat: tuple[HeartbeatRequest, bytes] | None = None
+        self.sender: peer_pb2.Sender
+        self.head: bytes
+        self.identify()
+
+    def identify(self) -> None:
+        """Speak as the origin that the engine writes as now."""
+        self.sender = wire.encode_sender(self.cluster, self.engine.store.origin, self._address)
+        # Every message begins with its sender, in field 1, and protobuf's messages are the sum of their parts.
+        self.head = peer_pb2.PushRequest(sender=self.sender).SerializeToString()
 
     # Calling
 

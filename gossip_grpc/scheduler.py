@@ -22,7 +22,7 @@ from gossip_grpc import addresses
 from gossip_grpc.channels import HEARTBEAT, PROBE, Channels
 from gossip_grpc.core.engine import Engine
 from gossip_grpc.core.membership import Change
-from gossip_grpc.core.messages import Call, HeartbeatRequest, Notice, ProbeRequest, PushRequest
+from gossip_grpc.core.messages import Call, HeartbeatRequest, Notice, ProbeRequest, PushRequest, Renewed
 from gossip_grpc.errors import ProtocolError
 from gossip_grpc.logs import get_logger
 from gossip_grpc.peering import FETCH_TIMEOUT, Fetch, Peering, Probe
@@ -127,6 +127,8 @@ class Scheduler:
             elif isinstance(effect, Change):
                 self._follow(effect.node_id)
                 self._changed(effect)
+            elif isinstance(effect, Renewed):
+                self.peering.identify()
             else:
                 self._step_down(effect.reason)
         if self.engine.ready and not self._was_ready:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from gossip_grpc import __version__, members, wire
+from gossip_grpc.core.leases import lease_of
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
@@ -106,9 +107,13 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
         value = wire.decode_value(request.value)
         node.limits.check_key(key)
         node.limits.check_value(value)
-        record = node.engine.put(key, value, node.scheduler.now())
+        ttl, ephemeral = request.ttl_milliseconds, request.ephemeral
+        record = node.engine.put(key, value, node.scheduler.now(), ttl=ttl, ephemeral=ephemeral)
         node.scheduler.pump()
-        return kv_pb2.KeyValueServicePutResponse(session=wire.encode_session([record], record.clock))
+        return kv_pb2.KeyValueServicePutResponse(
+            session=wire.encode_session([record], record.clock),
+            expires_at_unix_milliseconds=lease_of(record).expires_at if ttl else 0,
+        )
 
     async def Delete(
         self, request: kv_pb2.KeyValueServiceDeleteRequest, context: Any

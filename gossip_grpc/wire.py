@@ -16,9 +16,10 @@ from typing import Any
 from xxhash import xxh3_64_digest
 
 from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.leases import lease_of
 from gossip_grpc.core.limits import MAX_WIRE_KEY_BYTES, is_name
 from gossip_grpc.core.phi import MAX_PHI
-from gossip_grpc.core.records import Accusation, Kind, Member, Origin, Record, Value
+from gossip_grpc.core.records import Accusation, Kind, Lease, Member, Origin, Record, Value
 from gossip_grpc.core.sync import Delta, Digest, layers
 from gossip_grpc.errors import LocalError, Reason, RemoteError
 from gossip_grpc.gen.gossip.v1 import common_pb2, kv_pb2, peer_pb2
@@ -114,6 +115,9 @@ def encode_digest(digest: Digest) -> peer_pb2.Digest:
     # Who includes what is claimed may take over the context, so it must not go beyond the claim.
     if sum(len(coverage.above(origin)) for origin in coverage.origins()) > MAX_RANGES:
         context = {}
+    for node_id, generation in sorted(coverage.folded.items()):
+        fold = peer_pb2.FoldedNode(node_id=node_id, generation=generation)
+        parts.append(peer_pb2.Digest(folded=[fold]).SerializeToString())
     for origin in sorted(coverage.origins() | floor.keys()):
         ranges = tuple(coverage.above(origin)[:left])
         left -= len(ranges)
@@ -157,7 +161,13 @@ def decode_digest(message: peer_pb2.Digest, path: str = "digest") -> Digest:
             floor[origin] = floor_sequence
         if context_sequence:
             context[origin] = context_sequence
-    return Digest(Coverage(vector, above), floor, context, message.fingerprint)
+    folded: dict[str, int] = {}
+    for index, fold in enumerate(message.folded):
+        if not is_name(fold.node_id) or fold.node_id in folded:
+            place = f"{path}.folded[{index}].node_id"
+            raise _malformed(place, "each node once, 1 to 128 characters of A-Za-z0-9._-", fold.node_id[:60])
+        folded[fold.node_id] = fold.generation
+    return Digest(Coverage(vector, above, folded), floor, context, message.fingerprint)
 
 
 _Known = tuple[Origin, int, tuple[tuple[int, int], ...], int, int]
@@ -250,14 +260,32 @@ class _Encoder:
     def register(self, record: Record, origin: int) -> None:
         key: Any = record.slot
         content = record.content
-        self.size += _size(key) + (_size(content) if content else 0) + _RECORD_OVERHEAD
+        self.size += _size(key) + (_size(content) if isinstance(content, str | bytes) else 0) + _RECORD_OVERHEAD
         add = self.message.registers.add
         if isinstance(content, str):
             add(origin=origin, sequence=record.sequence, clock=record.clock, key=key, text=content)
         elif content is None:
             add(origin=origin, sequence=record.sequence, clock=record.clock, key=key, deleted=True)
-        else:
+        elif isinstance(content, bytes):
             add(origin=origin, sequence=record.sequence, clock=record.clock, key=key, data=content)
+        else:
+            self._lease(record, origin)
+
+    def _lease(self, record: Record, origin: int) -> None:
+        lease = lease_of(record)
+        self.size += _size(lease.value) + _RECORD_OVERHEAD
+        message = self.message.leases.add(
+            origin=origin,
+            sequence=record.sequence,
+            clock=record.clock,
+            key=str(record.slot),
+            expires_at_unix_milliseconds=lease.expires_at,
+            ephemeral=lease.ephemeral,
+        )
+        if isinstance(lease.value, str):
+            message.text = lease.value
+        else:
+            message.data = lease.value
 
     def counter_share(self, record: Record, origin: int) -> None:
         slot: Any = record.slot
@@ -365,6 +393,10 @@ def decode_delta(message: peer_pb2.Delta, path: str = "delta") -> Chunk:
             if message.superseded and name not in _KEPT_ASIDE:
                 raise _malformed(f"{path}.{name}", "empty in a chunk of superseded records", f"{len(found)} records")
             records += found
+    if message.leases and message.registers:
+        keys = {register.key for register in message.registers}
+        if any(lease.key in keys for lease in message.leases):
+            raise _malformed(f"{path}.leases", "keys that are not in registers", "a key of both")
     return Chunk(header, records, message.superseded, message.complete)
 
 
@@ -398,6 +430,24 @@ def _register_content(message: Any, path: str) -> Value | None:
     if kind == "deleted" and message.deleted:
         return None
     raise _malformed(f"{path}.content", "one of text, data, deleted = true", "none of them")
+
+
+def _decode_leases(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
+    records: list[Record] = []
+    for index, message in enumerate(messages):
+        here = f"{path}[{index}]"
+        key = _check_dot(message, len(origins), here)
+        kind = message.WhichOneof("content")
+        if kind is None:
+            raise _malformed(f"{here}.content", "one of text, data", "none of them")
+        expires_at, ephemeral = message.expires_at_unix_milliseconds, message.ephemeral
+        if expires_at > MAX_UNIX_SECONDS * 1000:
+            raise _malformed(f"{here}.expires_at_unix_milliseconds", "Unix time in milliseconds, or 0", str(expires_at))
+        if not expires_at and not ephemeral:
+            raise _malformed(here, "a value that has an end, or is ephemeral", "neither")
+        lease = Lease(getattr(message, kind), expires_at, ephemeral)
+        records.append(Record(Kind.REGISTER, key, origins[message.origin], message.sequence, message.clock, lease))
+    return records
 
 
 def _decode_shares(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
@@ -508,9 +558,10 @@ _DECODERS = {
     "counter_shares": _decode_shares,
     "counter_resets": _decode_resets,
     "set_elements": _decode_elements,
+    "leases": _decode_leases,
 }
 
-_KEPT_ASIDE = ("registers", "set_elements")
+_KEPT_ASIDE = ("registers", "set_elements", "leases")
 """What a chunk of superseded records may hold. Records of other kinds are never kept aside, only replaced."""
 
 
@@ -558,9 +609,18 @@ def encode_session(records: Sequence[Record], clock: int) -> common_pb2.Session:
 
 def encode_entry(record: Record) -> kv_pb2.Entry:
     """A live register."""
-    return kv_pb2.Entry(
-        key=str(record.slot), value=encode_value(record.content), dot=encode_dot(record), clock=record.clock
-    )
+    content = record.content
+    entry = kv_pb2.Entry(key=str(record.slot), dot=encode_dot(record), clock=record.clock)
+    if isinstance(content, str):
+        entry.value.text = content
+    elif isinstance(content, bytes):
+        entry.value.data = content
+    else:
+        lease = lease_of(record)
+        entry.value.CopyFrom(encode_value(lease.value))
+        entry.expires_at_unix_milliseconds = lease.expires_at
+        entry.ephemeral = lease.ephemeral
+    return entry
 
 
 def encode_origin(origin: Origin) -> common_pb2.Origin:

@@ -23,8 +23,8 @@ from gossip_grpc.wire import encode_page_token
 
 Code = grpc.StatusCode
 text = common_pb2.Value(text="x")
-me = peer_pb2.Sender(cluster="default", protocol=1, node_id="evil", generation=1, address="127.0.0.1:1")
-foreign = peer_pb2.Sender(cluster="other", protocol=1, node_id="evil", generation=1, address="127.0.0.1:1")
+me = peer_pb2.Sender(cluster="default", protocol=2, node_id="evil", generation=1, address="127.0.0.1:1")
+foreign = peer_pb2.Sender(cluster="other", protocol=2, node_id="evil", generation=1, address="127.0.0.1:1")
 origins = [common_pb2.Origin(node_id="evil", generation=1)]
 
 
@@ -223,7 +223,7 @@ CASES = {
         f"sender: {name} ({case.method})": case
         for name, cases in {
             "foreign cluster": sent_by(Code.FAILED_PRECONDITION, "FOREIGN_CLUSTER", "sender.cluster", cluster="other"),
-            "other protocol": sent_by(Code.FAILED_PRECONDITION, "INCOMPATIBLE_PROTOCOL", "sender.protocol", protocol=2),
+            "other protocol": sent_by(Code.FAILED_PRECONDITION, "INCOMPATIBLE_PROTOCOL", "sender.protocol", protocol=3),
             "junk name": sent_by(Code.INVALID_ARGUMENT, "MALFORMED", "sender.node_id", node_id="a b"),
             "no address": sent_by(Code.INVALID_ARGUMENT, "MALFORMED", "sender.address", address="nowhere"),
         }.items()

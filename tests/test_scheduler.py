@@ -17,7 +17,7 @@ from gossip_grpc.node import Node
 
 HANG = b"hang"
 JUNK = b"\xff\xff\xff\xff"
-PEER = peer_pb2.Sender(cluster="default", protocol=1, node_id="liar", generation=1, address="127.0.0.1:1")
+PEER = peer_pb2.Sender(cluster="default", protocol=2, node_id="liar", generation=1, address="127.0.0.1:1")
 LARGER = peer_pb2.Digest(
     origins=[peer_pb2.OriginDigest(origin=common_pb2.Origin(node_id="liar", generation=1), sequence=5)]
 )

@@ -26,3 +26,5 @@ class Counters:
     backstop_heals: int = 0
     refused: int = 0
     purged: int = 0
+    expired: int = 0
+    generations_folded: int = 0

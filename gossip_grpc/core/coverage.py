@@ -14,7 +14,7 @@ not what there is.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from xxhash import xxh3_64_intdigest
 
@@ -22,20 +22,41 @@ from gossip_grpc.core.records import Dot, Origin
 
 _MODULUS = 2**64
 
+EVERYTHING = 2**64 - 1
+"""The sequence up to which a folded origin is covered: no write has a greater one."""
+
 Ranges = list[tuple[int, int]]
 """Sorted ranges of sequences, both ends included, apart from each other by at least one."""
 
 
 class Coverage:
-    """A set of dots. Empty, or a copy of another one's parts."""
+    """A set of dots. Empty, or made of the parts given, which become its own.
 
-    __slots__ = ("_above", "_sum", "_touched", "_vector")
+    Args:
+        vector: origin -> sequence covered without a hole.
+        above: origin -> ranges covered above it.
+        folded: node -> the generation up to which all of its writes are covered.
 
-    def __init__(self, vector: dict[Origin, int] | None = None, above: dict[Origin, Ranges] | None = None) -> None:
+    Attributes:
+        changed: origins of which something has changed since somebody emptied it; None while nobody wants to know.
+    """
+
+    __slots__ = ("_above", "_folded", "_sum", "_touched", "_vector", "changed")
+
+    def __init__(
+        self,
+        vector: dict[Origin, int] | None = None,
+        above: dict[Origin, Ranges] | None = None,
+        folded: Mapping[str, int] | None = None,
+    ) -> None:
         self._vector: dict[Origin, int] = vector if vector is not None else {}
         self._above: dict[Origin, Ranges] = above if above is not None else {}
+        self._folded: dict[str, int] = {}
+        self.changed: set[Origin] | None = None
         self._sum: int | None = None  # None until the hash is asked for
         self._touched: set[Origin] = set()  # whose part is not in the sum
+        for node_id, generation in (folded or {}).items():
+            self.fold(node_id, generation)
 
     @classmethod
     def of(cls, dots: Iterable[Dot | tuple[Origin, int]]) -> Coverage:
@@ -48,11 +69,14 @@ class Coverage:
     def copy(self) -> Coverage:
         """An independent copy."""
         copy = Coverage(dict(self._vector), {origin: list(ranges) for origin, ranges in self._above.items()})
+        copy._folded = dict(self._folded)
         copy._sum, copy._touched = self._sum, set(self._touched)
         return copy
 
     def sequence(self, origin: Origin) -> int:
-        """Highest sequence of the origin covered without a hole, 0 for none."""
+        """Highest sequence of the origin covered without a hole, 0 for none; `EVERYTHING` of one that is folded."""
+        if self._folded and self.is_folded(origin):
+            return EVERYTHING
         return self._vector.get(origin, 0)
 
     def above(self, origin: Origin) -> Ranges:
@@ -60,11 +84,37 @@ class Coverage:
         return self._above.get(origin, [])
 
     def origins(self) -> set[Origin]:
-        """All origins of which at least one write is covered."""
+        """All origins of which at least one write is covered, those that are folded left out."""
         return self._vector.keys() | self._above.keys()
+
+    @property
+    def folded(self) -> Mapping[str, int]:
+        """Node -> the generation up to which all of its writes are covered. Not to be changed."""
+        return self._folded
+
+    def is_folded(self, origin: Origin) -> bool:
+        """Whether all that the origin ever wrote counts as covered, because its life ended long ago."""
+        return origin.generation <= self._folded.get(origin.node_id, -1)
+
+    def fold(self, node_id: str, generation: int) -> bool:
+        """Let one entry cover all writes of a node's generations up to one; returns whether that was new."""
+        if generation <= self._folded.get(node_id, -1):
+            return False
+        self._folded[node_id] = generation
+        for origin in self.origins():
+            if origin.node_id == node_id and origin.generation <= generation:
+                self._vector.pop(origin, None)
+                self._above.pop(origin, None)
+                if self.changed is not None:
+                    self.changed.add(origin)
+        self._sum = None
+        self._touched = set()
+        return True
 
     def highest(self, origin: Origin) -> int:
         """Highest sequence of the origin covered, holes below it or not; 0 for none."""
+        if self._folded and self.is_folded(origin):
+            return EVERYTHING
         ranges = self._above.get(origin)
         return ranges[-1][1] if ranges else self._vector.get(origin, 0)
 
@@ -74,14 +124,14 @@ class Coverage:
             return True
         ranges = self._above.get(origin)
         if not ranges:
-            return False
+            return bool(self._folded) and self.is_folded(origin)
         index = bisect_right(ranges, (sequence, _INFINITY)) - 1
         return index >= 0 and sequence <= ranges[index][1]
 
     def add(self, origin: Origin, sequence: int) -> bool:
         """Add one dot; returns whether it was new."""
         current = self._vector.get(origin, 0)
-        if sequence <= current:
+        if sequence <= current or (self._folded and self.is_folded(origin)):
             return False
         self._touch(origin)
         ranges = self._above.get(origin)
@@ -103,7 +153,7 @@ class Coverage:
     def add_range(self, origin: Origin, first: int, last: int) -> bool:
         """Add the origin's dots from `first` to `last`, both included; returns whether any was new."""
         current = self._vector.get(origin, 0)
-        if last <= current:
+        if last <= current or (self._folded and self.is_folded(origin)):
             return False
         old = self._above.get(origin, [])
         merged = _insert(old, max(first, current + 1), last)
@@ -114,9 +164,10 @@ class Coverage:
 
     def merge(self, other: Coverage) -> None:
         """Take the union with another coverage."""
+        for node_id, generation in other._folded.items():
+            self.fold(node_id, generation)
         for origin, sequence in other._vector.items():
-            current = self._vector.get(origin, 0)
-            if sequence > current:
+            if sequence > self.sequence(origin):
                 self._store(origin, sequence, self._above.get(origin, []))
         for origin, ranges in other._above.items():
             for first, last in ranges:
@@ -124,7 +175,9 @@ class Coverage:
 
     def includes(self, other: Coverage) -> bool:
         """Whether every dot of the other is in this set."""
-        vector = self._vector
+        vector, folded = self._vector, self._folded
+        if any(generation > folded.get(node_id, -1) for node_id, generation in other._folded.items()):
+            return False
         for origin, sequence in other._vector.items():
             if sequence > vector.get(origin, 0) and not self._covers_range(origin, 1, sequence):
                 return False
@@ -136,13 +189,16 @@ class Coverage:
         """64-bit hash, equal for equal coverages on any machine."""
         stale = self._touched
         if self._sum is None:
-            self._sum, stale = 0, self.origins()
+            stale = self.origins()
+            self._sum = sum(
+                xxh3_64_intdigest(f"{len(node)} {node} {last} folded".encode()) for node, last in self._folded.items()
+            )
         self._sum = (self._sum + sum(map(self._part, stale))) % _MODULUS
         self._touched = set()
         return self._sum
 
     def dots(self) -> Iterator[Dot]:
-        """Every dot, one by one. For tests and small sets."""
+        """Every dot, one by one, those of folded origins left out. For tests and small sets."""
         for origin in sorted(self.origins()):
             for first, last in [(1, self.sequence(origin)), *self.above(origin)]:
                 for sequence in range(first, last + 1):
@@ -151,17 +207,18 @@ class Coverage:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Coverage):
             return NotImplemented
-        return self._vector == other._vector and self._above == other._above
+        return self._vector == other._vector and self._above == other._above and self._folded == other._folded
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
-        parts = (f"{origin}: {self.sequence(origin)} {self.above(origin) or ''}" for origin in sorted(self.origins()))
+        parts = [f"{origin}: {self.sequence(origin)} {self.above(origin) or ''}" for origin in sorted(self.origins())]
+        parts += [f"{node_id}: all up to {generation}" for node_id, generation in sorted(self._folded.items())]
         return f"Coverage({', '.join(parts)})"
 
     def _covers_range(self, origin: Origin, first: int, last: int) -> bool:
         current = self._vector.get(origin, 0)
-        if last <= current:
+        if last <= current or (self._folded and self.is_folded(origin)):
             return True
         first = max(first, current + 1)
         ranges = self._above.get(origin, [])
@@ -178,6 +235,8 @@ class Coverage:
 
     def _touch(self, origin: Origin) -> None:
         """Take the origin's part out of the sum, before it changes."""
+        if self.changed is not None:
+            self.changed.add(origin)
         if self._sum is not None and origin not in self._touched:
             self._touched.add(origin)
             self._sum -= self._part(origin)

@@ -36,10 +36,11 @@ from gossip_grpc.core.messages import (
     PullRequest,
     PushReply,
     PushRequest,
+    Renewed,
     Round,
     StepDown,
 )
-from gossip_grpc.core.records import SYSTEM_KINDS, Kind, Member, Origin, Record, Value
+from gossip_grpc.core.records import SYSTEM_KINDS, Kind, Lease, Member, Origin, Record, Value
 from gossip_grpc.core.rumor import Rumors
 from gossip_grpc.core.selection import SelectorKind, make_selector, revive
 from gossip_grpc.core.store import Store, member_of
@@ -62,6 +63,12 @@ MAX_PASSED_ON = 200
 
 MAX_RECENT = 1_000
 """Most records that a round of the push strategy pushes unasked; the rest follows once the digests are compared."""
+
+FOLD_LOOKS = 10
+"""So many times in a `tombstone_retention` a node looks which lives of others ended that long ago."""
+
+MAX_TTL = 315_360_000_000
+"""Milliseconds that a value may be granted at most: ten years."""
 
 DIGEST_ROUNDS = 10
 """While tombstones wait to be settled, every one of so many rounds compares whole digests, not their hashes."""
@@ -123,7 +130,6 @@ class Engine:
         self.settings = settings
         self.counters = Counters()
         self.membership = Membership(self.store, member.peer_address, settings.detector.suspicion_timeout)
-        self.wall_offset = 0.0
         self.ready = not settings.has_seeds
         self.leaving = False
         self.leave_acks: set[str] = set()
@@ -142,6 +148,8 @@ class Engine:
         self._conflicts: set[int] = set()
         self._announced_at = now
         self._synced = False
+        self._restored = store is not None
+        self._next_fold = now
         self._next_round = now if settings.has_seeds else now + self._rng.random() * settings.gossip_interval
         self._leave_record: Record | None = None
         self.vigil = Vigil(self, self.store, self.membership, settings.detector, rng, now)
@@ -151,10 +159,24 @@ class Engine:
 
     # Time and effects
 
+    @property
+    def wall_offset(self) -> float:
+        """Unix time less the steady clock, in seconds, as the driver has set it."""
+        return self.store.wall_offset
+
+    @wall_offset.setter
+    def wall_offset(self, seconds: float) -> None:
+        self.store.wall_offset = seconds
+
     def deadline(self) -> float:
         """When `tick` is due next."""
         rumor = self._rumors.deadline()
-        return min(self._next_round, self.vigil.deadline(), self._next_round if rumor is None else rumor)
+        return min(
+            self._next_round,
+            self.vigil.deadline(),
+            self.store.next_expiry(),
+            self._next_round if rumor is None else rumor,
+        )
 
     def effects(self) -> list[Effect]:
         """Take what is to be done."""
@@ -162,7 +184,8 @@ class Engine:
         return effects
 
     def tick(self, now: float) -> None:
-        """Do what is due: pushes of rumors, heartbeats, questions, a round, purging."""
+        """Do what is due: ends of leases, pushes of rumors, heartbeats, questions, a round, purging."""
+        self.store.expire(now)
         self.vigil.wake(now)
         self._push_rumors(now)
         self.vigil.tick(now)
@@ -178,16 +201,34 @@ class Engine:
         self._expire(now)
         self.vigil.reap(now)
         self.counters.purged += self.store.purge(now, self.settings.tombstone_retention)
+        if now >= self._next_fold:
+            self._next_fold = now + self.settings.tombstone_retention / FOLD_LOOKS
+            self.store.fold(now, self.settings.tombstone_retention)
+        self.counters.expired = self.store.expired
+        self.counters.generations_folded = self.store.folds
         self._start_rounds()
 
     # The API's verbs
 
-    def put(self, key: str, value: Value, now: float) -> Record:
-        """Write a register."""
+    def put(self, key: str, value: Value, now: float, *, ttl: int = 0, ephemeral: bool = False) -> Record:
+        """Write a register.
+
+        Args:
+            key: its key.
+            value: what to write.
+            now: the time.
+            ttl: milliseconds for which it is to be seen, by this node's wall clock; 0 for ever.
+            ephemeral: whether it stands for this life of this node, and goes with it.
+        """
         self._check_writable()
+        if not 0 <= ttl <= MAX_TTL:
+            raise LocalError(f"ttl_milliseconds is {ttl}; give 1 to {MAX_TTL}, or 0 for ever", field="ttl_milliseconds")
         if self.store.register(key) is None:  # a tombstone is kept beside what is written over it
             self._check_room(1)
-        return self._write(Kind.REGISTER, key, value, now)
+        if not ttl and not ephemeral:
+            return self._write(Kind.REGISTER, key, value, now)
+        expires_at = int((now + self.wall_offset) * 1000) + ttl if ttl else 0
+        return self._write(Kind.REGISTER, key, Lease(value, expires_at, ephemeral), now)
 
     def delete(self, key: str, now: float) -> Record | None:
         """Delete a register; None if there was nothing to delete."""
@@ -339,6 +380,7 @@ class Engine:
                 raise LimitError(
                     f"{len(self._transfers)} syncs are on their way in; try again later", reason=Reason.SYNC_LIMIT
                 )
+            self._recognize(header.snapshot.coverage, now)
             current = _Transfer(InboundDelta(self.store, header, synced=self._synced), 0, now)
         if current is None or current.chunk != chunk:
             raise RemoteError(
@@ -377,6 +419,7 @@ class Engine:
         self._answer(call, sender, address, now)
         if header.repair != cast("PullRequest", call.request).repair:
             raise RemoteError("delta.header.repair is not what was asked for", field="delta.header.repair")
+        self._recognize(header.snapshot.coverage, now)
         self._deltas[call] = InboundDelta(self.store, header, synced=self._synced)
 
     def merge_chunk(self, call: Call, records: list[Record], now: float, *, superseded: bool = False) -> None:
@@ -640,6 +683,7 @@ class Engine:
                 self._sync_done(sender.node_id)
             self._end_round(current, sender.node_id, now)
             return
+        self._recognize(theirs.coverage, now)
         ours = self._own_digest()
         verdict = compare(ours, theirs)
         if not verdict.we_lack:
@@ -679,8 +723,39 @@ class Engine:
             theirs=f"{theirs.fingerprint:016x}",
         )
 
+    def _recognize(self, theirs: Coverage, now: float) -> None:
+        """A node whose state is from a disk, and of which a peer covers more than it does itself, has lost some of it.
+
+        What it wrote next would bear the dots of what it lost. So it begins another life, once; the lost writes are
+        another origin's then, and the peer's to give. Of a node that never had a disk such a claim is invented.
+        """
+        old = self.store.origin
+        if not self._restored or theirs.highest(old) <= self.store.coverage.sequence(old):
+            return
+        self._restored = False
+        member = member_of(self.store.members()[old.node_id])
+        self.store.renew(max(int((now + self.wall_offset) * 1000), old.generation + 1))
+        self._effects.append(Renewed(self.store.origin))
+        self._notice(
+            "this node's state is older than what others have of it, as from a backup; it begins a new generation",
+            "warning",
+            generation=self.store.origin.generation,
+            old_generation=old.generation,
+        )
+        self._announce(member, now)
+        self.vigil.look(now)
+
     def _complete(self, inbound: InboundDelta, name: str) -> None:
         inbound.complete()
+        if inbound.header.repair:
+            self._notice(
+                "repaired",
+                "warning",
+                peer=name,
+                missing_here=inbound.missing,
+                older_here=inbound.older,
+                example=inbound.example,
+            )
         if inbound.header.full:
             self.counters.full_syncs += 1
             self._notice("full sync", "info", peer=name, merged=inbound.merged, dropped=inbound.dropped)

@@ -1,8 +1,8 @@
 """What has changed in a store since it was last asked: all that a disk needs to follow it.
 
-The store notes each record that it takes in, moves or lets go of, and nothing else; what became of it is looked up when
-the journal is taken. So noting costs next to nothing, a record that came and went is one entry, and what is taken at one
-moment is consistent: a disk that writes it as a whole is a node as it was at that moment.
+The store notes each record that it takes in, moves or lets go of, and nothing else; what became of it is looked up
+when the journal is taken. So noting costs next to nothing, a record that came and went is one entry, and what is taken
+at one moment is consistent: a disk that writes it as a whole is a node as it was at that moment.
 """
 
 from __future__ import annotations

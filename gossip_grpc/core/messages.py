@@ -1,8 +1,8 @@
 """What nodes say to each other, and what the engine asks its driver to do.
 
-The engine has four effects: `Call` (one RPC to a peer, whose outcome the driver reports back with the same object),
-`Notice` (something an operator should read), `Change` (a member has become something else) and `StepDown` (this node
-must stop). Time is asked for by `Engine.deadline`.
+The engine has five effects: `Call` (one RPC to a peer, whose outcome the driver reports back with the same object),
+`Notice` (something an operator should read), `Change` (a member has become something else), `StepDown` (this node must
+stop) and `Renewed` (this node has another generation). Time is asked for by `Engine.deadline`.
 """
 
 from __future__ import annotations
@@ -101,6 +101,13 @@ class StepDown:
     reason: str
 
 
+@dataclass(slots=True)
+class Renewed:
+    """This node writes as another origin from now on, which its next messages must name."""
+
+    origin: Origin
+
+
 @dataclass(slots=True, eq=False)
 class Round:
     """One round of anti-entropy, as its initiator sees it. `sent` is our coverage when the comparison was asked for."""
@@ -137,4 +144,4 @@ class Notice:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-Effect = Call | Notice | Change | StepDown
+Effect = Call | Notice | Change | StepDown | Renewed

@@ -196,11 +196,9 @@ def value_of(record: Record) -> Value | None:
 
 def _register_rank(record: Record) -> tuple[Any, ...]:
     content = record.content
-    lease: tuple[int, bool] = (0, False)
-    if type(content) is Lease:
-        content, *lease_rest = content
-        lease = (lease_rest[0], lease_rest[1])
-    last = (2, b"") if content is None else value_order(content)
+    lease = content[1:] if type(content) is Lease else (0, False)
+    value = value_of(record)
+    last = (2, b"") if value is None else value_order(value)
     return (record.clock, record.origin.node_id, record.origin.generation, last, lease, record.sequence)
 
 
@@ -254,8 +252,8 @@ def wins(new: Record, old: Record) -> bool:
 def fingerprint(record: Record) -> int:
     """64-bit hash of one user record; a store's fingerprint is the sum of them modulo 2^64.
 
-    The kind comes first and text of free length is set off by its length, so that no two records share an input. That of
-    a lease is 0: when it is over is a matter of each node's clock.
+    The kind comes first and text of free length is set off by its length, so that no two records share an input. That
+    of a lease is 0: when it is over is a matter of each node's clock.
     """
     content = record.content
     origin = record.origin

@@ -24,18 +24,29 @@ that nobody takes it for the slot's content. There are two sorts of it:
 
 Purging raises the *GC floor* (origin -> highest sequence purged). A peer whose coverage is below it may hold what was
 deleted and gets a full delta; at its end it drops what the sender covers but does not hold.
+
+**Leases** (leases.py) are values that become tombstones by themselves: from then on all of this is about them too.
+
+**Lives that ended.** A node that starts without its state writes as a new origin. An origin of which a newer generation
+is known and of which nothing new has come for the retention is *folded*: all that it ever wrote counts as covered,
+which takes one entry a node, however often it began anew. Its records stay. Its floors stay exact for one retention
+more, until all that are not cut off have folded it too; then one entry stands for them, which whoever has not folded it
+is below. What nobody here has seen of it by then, and somebody cut off has, is left to the backstop.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from operator import attrgetter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from gossip_grpc.core.clock import LamportClock
-from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.coverage import EVERYTHING, Coverage, Ranges
+from gossip_grpc.core.feed import Cause, CounterUpdate, RegisterUpdate, SetUpdate, Update
+from gossip_grpc.core.journal import Area, Changes, Kept, Knowledge
 from gossip_grpc.core.keys import SortedKeys
+from gossip_grpc.core.leases import Leases, is_over
 from gossip_grpc.core.records import (
     SYSTEM_KINDS,
     USER_KINDS,
@@ -110,6 +121,9 @@ class Store:
         members_changed: names of the members that such changes since the last look were about; emptied by who looks.
         live: number of live user records.
         purge_blocked: tombstones that are old enough to purge but not settled.
+        expired: how many leases have ended, those abandoned among them.
+        folds: how many generations have been folded here.
+        wall_offset: Unix time less the steady clock, in seconds; leases end by it.
     """
 
     def __init__(self, origin: Origin) -> None:
@@ -123,6 +137,17 @@ class Store:
         self.members_changed: set[str] = set()
         self.live = 0
         self.purge_blocked = 0
+        self.expired = 0
+        self.folds = 0
+        self.wall_offset = 0.0
+        self._now = 0.0  # as of the last input
+        self._journal: list[Record] | None = None
+        self._feed: list[Update] | None = None
+        self._leases = Leases()
+        self._shown: set[str] = set()  # keys of which the slot holds a lease that is seen
+        self._ended: dict[Origin, tuple[tuple[int, Ranges], float]] = {}
+        """Lives that have ended: what is covered of them, and since when."""
+        self._folded: dict[str, float] = {}  # since when
         self._context: dict[Origin, int] = {}
         self._slots: dict[Kind, dict[Hashable, Record]] = {kind: {} for kind in Kind}
         self._logs: dict[Origin, _Log] = {}
@@ -132,6 +157,7 @@ class Store:
         self._grave_logs: dict[Origin, _Log] = {}
         self._keys = SortedKeys()
         self._counters: dict[str, dict[Origin, None]] = {}
+        self._totals: dict[str, int] = {}
         self._counter_keys = SortedKeys()
         self._accusations: dict[str, dict[str, Record]] = {}
         self._sets: dict[str, dict[Value, tuple[Origin, ...]]] = {}
@@ -144,9 +170,11 @@ class Store:
         return self._slots[kind].get(slot)
 
     def register(self, key: str) -> Record | None:
-        """The live record of a register."""
-        record = self._slots[Kind.REGISTER].get(key)
-        return None if record is None or record.content is None else record
+        """The live record of a register, if it is to be seen."""
+        record = self._slots[_REGISTER].get(key)
+        if record is None or record.content is None or (record.is_lease and key not in self._shown):
+            return None
+        return record
 
     def keys(self, prefix: str = "", last: str | None = None) -> Iterator[str]:
         """Keys of live registers after `last`, in order."""
@@ -154,14 +182,7 @@ class Store:
 
     def counter(self, key: str) -> int:
         """The value of a counter: sum(P - P0) - sum(N - N0). 0 if nobody added to it."""
-        total = 0
-        for origin in self._counters.get(key, ()):
-            added, subtracted = self.share(key, origin)
-            reset = self._slots[Kind.COUNTER_RESET].get((key, origin))
-            seen_added, seen_subtracted = reset.content if reset else (0, 0)
-            # A reset may arrive before the share it saw; the share is at least what the reset saw.
-            total += max(added - seen_added, 0) - max(subtracted - seen_subtracted, 0)
-        return total
+        return self._totals.get(key, 0)
 
     def share(self, key: str, origin: Origin) -> tuple[int, int]:
         """What one origin has added to and subtracted from a counter, resets aside."""
@@ -203,7 +224,7 @@ class Store:
 
     @property
     def tombstones(self) -> int:
-        """Number of tombstones kept, superseded ones among them."""
+        """Number of tombstones kept, superseded ones and leases that are over among them."""
         return len(self._tombstones)
 
     @property
@@ -221,6 +242,7 @@ class Store:
 
     def write(self, kind: Kind, slot: Hashable, content: Any, now: float) -> Record:
         """Make a local write, which always wins its slot for what this store has merged."""
+        self._now = now
         sequence = self.coverage.sequence(self.origin) + 1
         record = Record(kind, slot, self.origin, sequence, self.clock.tick(), content)
         self.coverage.add(self.origin, sequence)
@@ -236,6 +258,7 @@ class Store:
             now: the time, from which the retention of tombstones counts.
             repair: merge also records whose dots are covered.
         """
+        self._now = now
         add = self.coverage.add
         apply = self._apply
         clock = self.clock.time
@@ -255,16 +278,16 @@ class Store:
 
     def merge_superseded(self, records: Iterable[Record], now: float) -> list[Record]:
         """Cover records that lost their slots at the sender, after its others; returns those that were new here."""
+        self._now = now
         fresh = []
         for record in records:
             if self.coverage.add(record.origin, record.sequence):
                 self.clock.witness(record.clock)
-                if record.is_tombstone:
+                if record.deletes:
                     self._tombstones[record.dot] = (record, now)
                 old = self._slots[record.kind].get(record.slot)
                 if old is not None and wins(record, old):
-                    self._remove(old)
-                    self._keep_aside(old, record)
+                    self._take_out(old, record)
                 self._keep_aside(record, old)
                 fresh.append(record)
         if fresh:
@@ -286,11 +309,12 @@ class Store:
                 for record in list(self._slots[kind].values()):
                     origin, sequence = record.origin, record.sequence
                     if snapshot.coverage.covers(origin, sequence) and not received.covers(origin, sequence):
-                        self._remove(record)
-                        self._keep_aside(record)
+                        self._take_out(record, None)
                         dropped += 1
             for origin, sequence in snapshot.floor.items():
-                self.floor[origin] = max(self.floor.get(origin, 0), sequence)
+                self._raise_floor(origin, sequence)
+        for node_id in snapshot.coverage.folded:
+            self._folded.setdefault(node_id, self._now)
         self.coverage.merge(snapshot.coverage)
         # Not by the records alone: what is superseded or purged has a clock too, and is covered from now on.
         self.clock.witness(header.clock)
@@ -300,8 +324,9 @@ class Store:
     def learn_context(self, context: dict[Origin, int]) -> None:
         """Take over the causal context of a peer whose coverage this store's coverage includes."""
         for origin, sequence in context.items():
-            if origin != self.origin and sequence > self._context.get(origin, 0):
+            if origin != self.origin and not self._is_settled(origin, sequence):
                 self._context[origin] = sequence
+                self._note_origin(origin)
                 self.version += 1
 
     def settle(self, node_id: str) -> None:
@@ -318,28 +343,106 @@ class Store:
         """Drop a record by this node's own decision. Its dot stays covered, so it never comes back."""
         record = self._slots[kind].get(slot)
         if record is not None:
+            before = self._seen(record)
             self._remove(record)
             self._tombstones.pop(record.dot, None)
+            self._tell(before, record)
+            self._look_after(record)
             self.version += 1
+
+    def expire(self, now: float) -> int:
+        """End the leases whose time has come, `leases.MAX_DUE` at a time; returns how many."""
+        self._now = now
+        count = 0
+        for record in self._leases.due(now + self.wall_offset):
+            self._age(record)
+            count += 1
+        return count
+
+    def next_expiry(self) -> float:
+        """When `expire` is due next, on the steady clock."""
+        return self._leases.deadline() - self.wall_offset
+
+    def set_down(self, node_id: str, now: float, *, down: bool) -> None:
+        """Hide the ephemeral values of a member that is DEAD or has left, or show them again."""
+        self._now = now
+        if down:
+            self._leases.down.add(node_id)
+        else:
+            self._leases.down.discard(node_id)
+        for record in self._leases.owned(node_id):
+            if record in self._leases and down == (record.slot in self._shown):
+                before = self._seen(record)
+                if down:
+                    self._hide(record)
+                else:
+                    self._show(record)
+                self._tell(before, record, Cause.HIDDEN if down else Cause.SHOWN)
+
+    def renew(self, generation: int) -> None:
+        """Write as a new life from now on. What the old one wrote, as far as it is covered here, is settled."""
+        old, written = self.origin, self.coverage.sequence(self.origin)
+        self.origin = Origin(old.node_id, generation)
+        if written:
+            self.learn_context({old: written})
+        self._note_origin(old)
+        self.version += 1
+
+    def fold(self, now: float, age: float) -> int:
+        """Fold lives that ended at least `age` seconds ago; to be called now and then. Returns how many."""
+        self._now = now
+        lives: dict[str, list[Origin]] = {name: [record.origin] for name, record in self.members().items()}
+        covered = self.coverage.origins()
+        for origin in covered:
+            lives.setdefault(origin.node_id, []).append(origin)
+        ended: dict[Origin, tuple[tuple[int, Ranges], float]] = {}
+        for node_id, origins in lives.items():
+            latest, last, ripe = max(origins), -1, True
+            for origin in sorted(covered.intersection(origins) - {latest}):
+                known = (self.coverage.sequence(origin), list(self.coverage.above(origin)))
+                mark = self._ended.get(origin)
+                since = mark[1] if mark is not None and mark[0] == known else now
+                ended[origin] = (known, since)
+                ripe = ripe and now - since >= age  # none before those before it
+                last = origin.generation if ripe else last
+            if self.coverage.fold(node_id, last):
+                self._folded[node_id] = now
+                self.version += 1
+        self._ended = ended
+        self._context = {name: last for name, last in self._context.items() if not self.coverage.is_folded(name)}
+        self._join_floors(now, age)
+        count = len(covered) - len(self.coverage.origins())
+        self.folds += count
+        return count
+
+    def _join_floors(self, now: float, age: float) -> None:
+        """Let one entry stand for all floors of a node's lives that were folded long ago."""
+        for node_id, since in self._folded.items():
+            floors = sorted(name for name in self.floor if name.node_id == node_id and self.coverage.is_folded(name))
+            if floors and now - since >= age:
+                for origin in floors[:-1]:
+                    del self.floor[origin]
+                    self._note_origin(origin)
+                self._raise_floor(floors[-1], EVERYTHING)
 
     def purge(self, now: float, retention: float) -> int:
         """Purge tombstones held for at least `retention` seconds and within the causal context; returns how many."""
+        self._now = now
         self._settle()
         old = []
         for record, since in self._tombstones.values():  # in order of arrival
             if now - since < retention:
                 break
             old.append(record)
-        context = self.context if old else {}
         purged = 0
         for record in old:
-            if context.get(record.origin, 0) >= record.sequence:
+            if self._is_settled(record.origin, record.sequence):
                 if self._in_slot(record):
                     self._remove(record)
                 else:
                     self._exhume(record)
                 del self._tombstones[record.dot]
-                self.floor[record.origin] = max(self.floor.get(record.origin, 0), record.sequence)
+                self._raise_floor(record.origin, record.sequence)
                 purged += 1
         self.purge_blocked = len(old) - purged
         if purged:
@@ -388,6 +491,180 @@ class Store:
             if self.coverage.highest(origin) > coverage.sequence(origin):
                 yield from logs[origin].missing(origin, coverage, held)
 
+    # For a disk
+
+    @classmethod
+    def load(
+        cls,
+        origin: Origin,
+        clock: int,
+        kept: Iterable[Kept],
+        origins: Mapping[Origin, Knowledge],
+        folded: Mapping[str, int],
+        now: float = 0.0,
+    ) -> Store:
+        """A store as its changes (`take_changes`) add up to it.
+
+        Args:
+            origin: who writes here.
+            clock: the Lamport clock.
+            kept: every record that is kept, with `since` on the steady clock of now.
+            origins: what is known of each origin.
+            folded: node -> the generation up to which its lives are folded.
+            now: the time.
+        """
+        store = cls(origin)
+        store._now = now
+        store.clock.witness(clock)
+        store.coverage = Coverage(
+            {name: known.sequence for name, known in origins.items() if known.sequence},
+            {name: list(known.above) for name, known in origins.items() if known.above},
+            folded,
+        )
+        store.floor = {name: known.floor for name, known in origins.items() if known.floor}
+        store._context = {name: known.context for name, known in origins.items() if known.context and name != origin}
+        store._folded = dict.fromkeys(folded, now)
+        leases = []
+        aging = []
+        for record, area, since in kept:
+            if area is Area.GUARD:
+                store._guards.setdefault((record.kind, record.slot), {})[record.origin] = record
+            elif area is Area.GRAVE:
+                store._graves.setdefault((record.kind, record.slot), {})[record.origin] = record
+                store._grave_logs.setdefault(record.origin, _Log()).add(record)
+            else:
+                store._slots[record.kind][record.slot] = record
+                if record.kind is _MEMBER or record.kind is _ACCUSATION:
+                    store._index_member(record)
+                    continue
+                store._log(record)
+                if record.is_lease:
+                    leases.append((record, since is not None))
+                elif not record.is_tombstone:
+                    store._enter(record)
+            if since is not None:
+                aging.append((since, record))
+        aging.sort(key=_since)
+        store._tombstones = {record.dot: (record, since) for since, record in aging}
+        for record, ages in leases:
+            if ages:
+                store._leases.own(record)
+            else:
+                store._place_lease(record)
+        return store
+
+    def keep_journal(self) -> None:
+        """Note from now on what changes, for `take_changes`; all that there is counts as changed."""
+        self._journal = [
+            *self.records(),
+            *(record for aside in (self._guards, self._graves) for kept in aside.values() for record in kept.values()),
+        ]
+        self.coverage.changed = {*self.coverage.origins(), *self.floor, *self._context}
+
+    def take_changes(self) -> Changes | None:
+        """What has changed since the last time; None if nothing has.
+
+        Raises:
+            ValueError: no journal is kept.
+        """
+        journal, touched = self._journal, self.coverage.changed
+        if journal is None or touched is None:
+            raise ValueError("keep_journal first")
+        if not journal and not touched:
+            return None
+        self._journal, self.coverage.changed = [], set()
+        kept: dict[Dot, Kept] = {}
+        gone: dict[Dot, None] = {}
+        for record in journal:
+            area = self._area(record)
+            if area is None:
+                gone[record.dot] = None
+            else:
+                aging = self._tombstones.get(record.dot)
+                kept[record.dot] = Kept(record, area, None if aging is None else aging[1])
+        return Changes(
+            self.origin,
+            self.clock.time,
+            self.coverage.sequence(self.origin),
+            list(kept.values()),
+            [dot for dot in gone if dot not in kept],
+            {origin: self._knowledge(origin) for origin in touched},
+            dict(self.coverage.folded),
+            self.origin in touched,
+        )
+
+    def _knowledge(self, origin: Origin) -> Knowledge | None:
+        if self.coverage.is_folded(origin):
+            floor = self.floor.get(origin, 0)
+            return Knowledge(0, (), floor) if floor else None
+        return Knowledge(
+            self.coverage.sequence(origin),
+            tuple(self.coverage.above(origin)),
+            self.floor.get(origin, 0),
+            self._context.get(origin, 0),
+        )
+
+    def _area(self, record: Record) -> Area | None:
+        if self._in_slot(record):
+            return Area.SLOT
+        if self._in_grave(record):
+            return Area.GRAVE
+        guard = self._guards.get((record.kind, record.slot), {}).get(record.origin)
+        return Area.GUARD if guard is record else None
+
+    def _note(self, record: Record) -> None:
+        """Something has become of a record."""
+        if self._journal is not None:
+            self._journal.append(record)
+
+    def _note_origin(self, origin: Origin) -> None:
+        """Something else than coverage is known of an origin now."""
+        if self.coverage.changed is not None:
+            self.coverage.changed.add(origin)
+
+    # For those who watch
+
+    def feed(self, *, on: bool) -> None:
+        """Keep a feed from now on, or no more."""
+        self._feed = [] if on else None
+
+    def take_updates(self) -> list[Update]:
+        """What clients could see change since the last time, in order; nothing while no feed is kept."""
+        if not self._feed:
+            return []
+        updates, self._feed = self._feed, []
+        return updates
+
+    def _seen(self, record: Record) -> Any:
+        """What clients see of what a record is about: a live record, a counter's value, whether an element is there."""
+        if self._feed is None:
+            return None
+        slot: Any = record.slot
+        if record.kind is _REGISTER:
+            return self.register(slot)
+        if record.kind is _SET_ELEMENT:
+            return slot[1] in self._sets.get(slot[0], ())
+        if record.kind is _MEMBER or record.kind is _ACCUSATION:
+            return None
+        return self._totals.get(slot[0], 0)
+
+    def _tell(self, before: Any, record: Record, cause: Cause = Cause.WRITTEN) -> None:
+        """Feed what has become of what `_seen` said, by a record."""
+        if self._feed is None:
+            return
+        after = self._seen(record)
+        if after is before or (after == before and record.kind is not _REGISTER):
+            return
+        slot: Any = record.slot
+        update: Update
+        if record.kind is _REGISTER:
+            update = RegisterUpdate(slot, before, after, record, cause)
+        elif record.kind is _SET_ELEMENT:
+            update = SetUpdate(slot[0], slot[1], after, record)
+        else:
+            update = CounterUpdate(slot[0], before, after, record)
+        self._feed.append(update)
+
     # Keeping the parts together
 
     def _apply(self, record: Record, now: float, *, guarded: bool = True) -> bool:
@@ -397,8 +674,10 @@ class Store:
         """
         slots = self._slots[record.kind]
         old = slots.get(record.slot)
-        tombstone = record.is_tombstone
-        if tombstone:
+        deletes = record.deletes
+        if deletes:
+            if old is not None and old in self._leases and old.dot == record.dot:
+                return False  # in a repair, as below
             held, _ = self._tombstones.setdefault(record.dot, (record, now))
             if held is old:
                 return False
@@ -408,34 +687,120 @@ class Store:
         if guarded and (self._guards or self._graves) and self._is_guarded(record):
             self._keep_aside(record)
             return False
+        if old is not None and not wins(record, old):
+            self._keep_aside(record, old)
+            return False
+        before = None if self._feed is None else self._seen(record)
         if old is not None:
-            if not wins(record, old):
-                self._keep_aside(record, old)
-                return False
             self._remove(old)
             self._keep_aside(old, record)
         slots[record.slot] = record
+        if self._journal is not None:
+            self._journal.append(record)
         if record.kind is _MEMBER or record.kind is _ACCUSATION:
             self._index_member(record)
+            self._look_after(record)
             return True
+        self._log(record)
+        if not deletes:
+            self._enter(record)
+        elif record.is_lease:
+            self._place_lease(record)
+        if self._feed is not None:
+            self._tell(before, record)
+        return True
+
+    def _log(self, record: Record) -> None:
         log = self._logs.get(record.origin)
         if log is None:
             log = self._logs[record.origin] = _Log()
         log.add(record)
-        if not tombstone:
-            self.fingerprint = (self.fingerprint + fingerprint(record)) % _MODULUS
-            self.live += 1
-            self._index(record)
-        return True
+
+    def _enter(self, record: Record) -> None:
+        """Count and list a live user record."""
+        self.live += 1
+        self.fingerprint = (self.fingerprint + fingerprint(record)) % _MODULUS
+        self._index(record)
+
+    def _take_out(self, record: Record, winner: Record | None) -> None:
+        """Take a record out of its slot because of what was seen elsewhere; nothing takes its place."""
+        before = self._seen(record)
+        self._remove(record)
+        self._keep_aside(record, winner)
+        self._tell(before, winner or record)
+
+    # Leases
+
+    def _place_lease(self, record: Record) -> None:
+        """A lease has come into its slot."""
+        member = self.members().get(record.origin.node_id)
+        life = None if member is None else member.origin
+        if is_over(record, self._now + self.wall_offset, life):
+            self._leases.own(record)
+            self._tombstones.setdefault(record.dot, (record, self._now))
+            return
+        self._tombstones.pop(record.dot, None)
+        self._leases.add(record)
+        self.live += 1
+        if self._leases.is_shown(record):
+            self._show(record)
+
+    def _show(self, record: Record) -> None:
+        self._shown.add(str(record.slot))
+        self._index(record)
+
+    def _hide(self, record: Record) -> None:
+        self._unindex(record)
+        self._shown.discard(str(record.slot))
+
+    def _age(self, record: Record) -> None:
+        """A lease is over, or abandoned: from now on it is a tombstone."""
+        before = self._seen(record)
+        self._end_lease(record)
+        self._tombstones[record.dot] = (record, self._now)
+        self.expired += 1
+        self._note(record)
+        self._tell(before, record, Cause.EXPIRED)
+
+    def _end_lease(self, record: Record) -> None:
+        """A lease is live no more."""
+        if record.slot in self._shown:
+            self._hide(record)
+        self._leases.age(record)
+        self.live -= 1
+
+    def _look_after(self, member: Record) -> None:
+        """A member record has come or gone: which of the node's ephemeral values are abandoned now, and which not?"""
+        if member.kind is not _MEMBER:
+            return
+        name = member.origin.node_id
+        present = self.members().get(name)
+        life = None if present is None else present.origin
+        for record in self._leases.owned(name):
+            over = is_over(record, self._now + self.wall_offset, life)
+            if over == (record in self._leases):
+                if over:
+                    self._age(record)
+                else:
+                    before = self._seen(record)
+                    self._place_lease(record)
+                    self._note(record)
+                    self._tell(before, record, Cause.SHOWN)
 
     def _remove(self, record: Record) -> None:
         """Take a record out of its slot and of all that counts it."""
         del self._slots[record.kind][record.slot]
+        if self._journal is not None:
+            self._journal.append(record)
         if record.kind is _MEMBER or record.kind is _ACCUSATION:
             self._unindex_member(record)
             return
         self._logs[record.origin].discard(self._in_slot)
-        if not record.is_tombstone:
+        if record.is_lease:
+            if record in self._leases:
+                self._end_lease(record)
+            self._leases.remove(record)
+        elif not record.is_tombstone:
             self.fingerprint = (self.fingerprint - fingerprint(record)) % _MODULUS
             self.live -= 1
             self._unindex(record)
@@ -445,6 +810,17 @@ class Store:
 
     def _in_grave(self, record: Record) -> bool:
         return self._graves.get((record.kind, record.slot), {}).get(record.origin) is record
+
+    def _is_settled(self, origin: Origin, sequence: int) -> bool:
+        """Whether all is covered here that the origin covered when it wrote that."""
+        if origin == self.origin:
+            return True
+        return self._context.get(origin, 0) >= sequence or self.coverage.is_folded(origin)
+
+    def _raise_floor(self, origin: Origin, sequence: int) -> None:
+        if sequence > self.floor.get(origin, 0):
+            self.floor[origin] = sequence
+            self._note_origin(origin)
 
     def _is_guarded(self, record: Record) -> bool:
         """Whether something kept aside supersedes the record."""
@@ -461,31 +837,37 @@ class Store:
         """
         if loser.kind not in (_REGISTER, _SET_ELEMENT):
             return
-        if loser.is_tombstone:
+        if loser.deletes:
             self._bury(loser, winner)
             return
         origin = loser.origin
-        if origin == self.origin or self._context.get(origin, 0) >= loser.sequence:
+        if self._is_settled(origin, loser.sequence):
             return
         if winner is not None and winner.origin == origin and winner.sequence >= loser.sequence:
             return
         kept = self._guards.setdefault((loser.kind, loser.slot), {})
-        if origin not in kept or kept[origin].sequence < loser.sequence:
+        other = kept.get(origin)
+        if other is None or other.sequence < loser.sequence:
             kept[origin] = loser
+            self._note(loser)
+            if other is not None:
+                self._note(other)
 
     def _bury(self, loser: Record, winner: Record | None) -> None:
         """Keep a superseded tombstone, unless its origin has made a later one of the slot."""
         origin, name = loser.origin, (loser.kind, loser.slot)
         other = self._graves.get(name, {}).get(origin)
-        later = [kept for kept in (other, winner) if kept is not None and kept.origin == origin and kept.is_tombstone]
+        later = [kept for kept in (other, winner) if kept is not None and kept.origin == origin and kept.deletes]
         if any(kept.sequence > loser.sequence for kept in later):
             self._tombstones.pop(loser.dot, None)
             return
         if other is not None:
             self._exhume(other)
             self._tombstones.pop(other.dot, None)
+        self._tombstones.setdefault(loser.dot, (loser, self._now))  # a lease may have been live until now
         self._graves.setdefault(name, {})[origin] = loser
         self._grave_logs.setdefault(origin, _Log()).add(loser)
+        self._note(loser)
 
     def _exhume(self, record: Record) -> None:
         """Let go of a grave."""
@@ -493,14 +875,16 @@ class Store:
         del self._graves[name][record.origin]
         if not self._graves[name]:
             del self._graves[name]
+        self._note(record)
         self._grave_logs[record.origin].discard(self._in_grave)
 
     def _settle(self) -> None:
         """Let go of guards that are settled by now."""
         for name, kept in list(self._guards.items()):
             for origin, record in list(kept.items()):
-                if self._context.get(origin, 0) >= record.sequence:
+                if self._is_settled(origin, record.sequence):
                     del kept[origin]
+                    self._note(record)
             if not kept:
                 del self._guards[name]
 
@@ -539,8 +923,10 @@ class Store:
             key, origin = slot
             if key not in self._counters:
                 self._counters[key] = {}
+                self._totals[key] = 0
                 self._counter_keys.add(key)
             self._counters[key][origin] = None
+            self._totals[key] += self._share_of(record)
 
     def _unindex(self, record: Record) -> None:
         slot: Any = record.slot
@@ -557,7 +943,25 @@ class Store:
             if not elements:
                 del self._sets[key]
                 self._set_keys.discard(key)
-        # Counter slots are only ever replaced; their origins stay in the index.
+        else:  # Counter slots are only ever replaced; their origins stay in the index.
+            self._totals[slot[0]] -= self._share_of(record)
+
+    def _share_of(self, record: Record) -> int:
+        """What a counter's share or reset adds to its value, beside the other one of the same origin."""
+        slot: Any = record.slot
+        other = self._slots[Kind.COUNTER_RESET].get(slot)
+        share, reset = self.share(*slot), (0, 0) if other is None else other.content
+        if record.kind is Kind.COUNTER_SHARE:
+            return _net(record.content, reset)
+        return _net(share, record.content) - _net(share, (0, 0))
+
+
+_since = itemgetter(0)
+
+
+def _net(share: tuple[int, int], reset: tuple[int, int]) -> int:
+    """What is left of a share after a reset. A reset may arrive before the share it saw, which is at least that."""
+    return max(share[0] - reset[0], 0) - max(share[1] - reset[1], 0)
 
 
 def member_of(record: Record) -> Member:

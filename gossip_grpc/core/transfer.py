@@ -12,6 +12,9 @@ from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Delta
 from gossip_grpc.errors import Reason, RemoteError
 
+MAX_EXAMPLE = 200
+"""Characters of a key that are logged."""
+
 
 def check_records(store: Store, records: list[Record], *, synced: bool) -> None:
     """Refuse records of which one has a poisonous clock (see clock.py) or is a write of ours that we have not made.
@@ -38,7 +41,16 @@ def check_records(store: Store, records: list[Record], *, synced: bool) -> None:
 
 
 class InboundDelta:
-    """One delta on its way in. `header` is a Delta whose records come separately, in chunks."""
+    """One delta on its way in. `header` is a Delta whose records come separately, in chunks.
+
+    Attributes:
+        merged: records that were new here, or, in a repair, changed a slot.
+        ignored: the others.
+        dropped: records that a full delta has taken away at its end.
+        missing: slots that were empty here and that a repair has filled.
+        older: slots of which a repair has replaced the record.
+        example: one of those slots.
+    """
 
     def __init__(self, store: Store, header: Delta, *, synced: bool = False) -> None:
         store.clock.check(header.clock, synced=synced)
@@ -55,6 +67,8 @@ class InboundDelta:
         self.merged = 0
         self.ignored = 0
         self.dropped = 0
+        self.missing = self.older = 0
+        self.example = ""
         self._store = store
         self._received = Coverage() if header.full else None
 
@@ -78,10 +92,20 @@ class InboundDelta:
         if superseded:
             fresh = self._store.merge_superseded(records, now)
         else:
+            held = [self._store.get(record.kind, record.slot) for record in records] if self.header.repair else []
             fresh = self._store.merge(records, now, repair=self.header.repair)
+            self._diagnose(records, held)
         self.merged += len(fresh)
         self.ignored += len(records) - len(fresh)
         return fresh
+
+    def _diagnose(self, records: list[Record], held: list[Record | None]) -> None:
+        """What the repair found: for whoever reads the log."""
+        for record, old in zip(records, held, strict=bool(held)):
+            if self._store.get(record.kind, record.slot) is not old:
+                self.missing += old is None
+                self.older += old is not None
+                self.example = self.example or f"{record.kind.name} {record.slot}"[:MAX_EXAMPLE]
 
     def _check_repair(self) -> None:
         """A repair merges what is covered too: right only while nothing was purged since both sides compared."""

@@ -206,6 +206,7 @@ class Vigil:
         changes = self._membership.refresh(now, self._owner.wall_offset)
         for change in changes:
             self._owner.emit(change)
+            self._store.set_down(change.node_id, now, down=change.after in (Status.DEAD, Status.LEFT))
             suspected = change.before in (Status.SUSPECT, Status.DEAD)
             if suspected and (change.updated or change.after is Status.ALIVE):
                 self.detector.watches.pop(change.node_id, None)  # what was found out is void: it begins anew

@@ -54,8 +54,12 @@ class MemoPeering(Peering):
     __slots__ = ("_answers", "_beat_answer", "_memo")
 
     def __init__(self, engine: Engine, memo: Memo, *, cluster: str, address: str) -> None:
-        super().__init__(engine, cluster=cluster, address=address)
         self._memo = memo
+        super().__init__(engine, cluster=cluster, address=address)
+
+    def identify(self) -> None:
+        """As of Peering; what was answered under another name is not answered again."""
+        super().identify()
         self._answers: dict[tuple[int, bool, bool], bytes] = {}
         self._beat_answer: tuple[tuple[int, int] | None, bytes] = (None, b"")
 

@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 
 from gossip_grpc.core.engine import Engine
 from gossip_grpc.core.membership import Change
-from gossip_grpc.core.messages import Call, Notice
+from gossip_grpc.core.messages import Call, Notice, Renewed
 from gossip_grpc.core.records import Kind, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.errors import ProtocolError
@@ -187,6 +187,8 @@ class World:
                 self._change(host, effect)
             elif isinstance(effect, Notice):
                 self._notice(host, engine, effect)
+            elif isinstance(effect, Renewed):
+                host.peering.identify()
             else:
                 self.events.at(self.now, self._step_down, host, engine)
         due = host.when(engine.deadline())

@@ -202,6 +202,7 @@ class Delta(google.protobuf.message.Message):
     COMPLETE_FIELD_NUMBER: builtins.int
     SUPERSEDED_FIELD_NUMBER: builtins.int
     ACCUSATIONS_FIELD_NUMBER: builtins.int
+    LEASES_FIELD_NUMBER: builtins.int
     complete: builtins.bool
     """Set on the last chunk of a complete delta. A delta that ends without it was cut off."""
     superseded: builtins.bool
@@ -240,6 +241,10 @@ class Delta(google.protobuf.message.Message):
     def accusations(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AccusationRecord]:
         """Accusations; they come right after the member records."""
 
+    @property
+    def leases(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LeaseRecord]:
+        """Register records whose value has an end, or is ephemeral; beside `registers`, no key twice."""
+
     def __init__(
         self,
         *,
@@ -253,9 +258,10 @@ class Delta(google.protobuf.message.Message):
         complete: builtins.bool = ...,
         superseded: builtins.bool = ...,
         accusations: collections.abc.Iterable[global___AccusationRecord] | None = ...,
+        leases: collections.abc.Iterable[global___LeaseRecord] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["header", b"header"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accusations", b"accusations", "complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "header", b"header", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accusations", b"accusations", "complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "header", b"header", "leases", b"leases", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
 
 global___Delta = Delta
 
@@ -272,8 +278,6 @@ class RegisterRecord(google.protobuf.message.Message):
     TEXT_FIELD_NUMBER: builtins.int
     DATA_FIELD_NUMBER: builtins.int
     DELETED_FIELD_NUMBER: builtins.int
-    EXPIRES_AT_UNIX_MILLISECONDS_FIELD_NUMBER: builtins.int
-    EPHEMERAL_FIELD_NUMBER: builtins.int
     origin: builtins.int
     """Index of the writer in the delta's table."""
     sequence: builtins.int
@@ -288,12 +292,6 @@ class RegisterRecord(google.protobuf.message.Message):
     """A bytes value."""
     deleted: builtins.bool
     """A deletion; always true."""
-    expires_at_unix_milliseconds: builtins.int
-    """Until when the value is visible: Unix time in milliseconds by its writer's clock; 0 if it has no end, and in a
-    deletion.
-    """
-    ephemeral: builtins.bool
-    """Whether the value is visible only while its writer is a live member. False in a deletion."""
     def __init__(
         self,
         *,
@@ -304,14 +302,60 @@ class RegisterRecord(google.protobuf.message.Message):
         text: builtins.str = ...,
         data: builtins.bytes = ...,
         deleted: builtins.bool = ...,
-        expires_at_unix_milliseconds: builtins.int = ...,
-        ephemeral: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["content", b"content", "data", b"data", "deleted", b"deleted", "text", b"text"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["clock", b"clock", "content", b"content", "data", b"data", "deleted", b"deleted", "ephemeral", b"ephemeral", "expires_at_unix_milliseconds", b"expires_at_unix_milliseconds", "key", b"key", "origin", b"origin", "sequence", b"sequence", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "content", b"content", "data", b"data", "deleted", b"deleted", "key", b"key", "origin", b"origin", "sequence", b"sequence", "text", b"text"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["text", "data", "deleted"] | None: ...
 
 global___RegisterRecord = RegisterRecord
+
+@typing.final
+class LeaseRecord(google.protobuf.message.Message):
+    """One write to a register of a value that is not to stay for ever. A list of its own, because most values are."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    EXPIRES_AT_UNIX_MILLISECONDS_FIELD_NUMBER: builtins.int
+    EPHEMERAL_FIELD_NUMBER: builtins.int
+    origin: builtins.int
+    """Index of the writer in the delta's table."""
+    sequence: builtins.int
+    """The writer's sequence, from 1."""
+    clock: builtins.int
+    """Lamport clock, from 1 to 2^62."""
+    key: builtins.str
+    """The key, 1 to 4,096 characters."""
+    text: builtins.str
+    """A text value."""
+    data: builtins.bytes
+    """A bytes value."""
+    expires_at_unix_milliseconds: builtins.int
+    """Until when the value is visible: Unix time in milliseconds by its writer's clock; 0 if it has no end."""
+    ephemeral: builtins.bool
+    """Whether the value is visible only while its writer is a live member. True if it has no end."""
+    def __init__(
+        self,
+        *,
+        origin: builtins.int = ...,
+        sequence: builtins.int = ...,
+        clock: builtins.int = ...,
+        key: builtins.str = ...,
+        text: builtins.str = ...,
+        data: builtins.bytes = ...,
+        expires_at_unix_milliseconds: builtins.int = ...,
+        ephemeral: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["content", b"content", "data", b"data", "text", b"text"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "content", b"content", "data", b"data", "ephemeral", b"ephemeral", "expires_at_unix_milliseconds", b"expires_at_unix_milliseconds", "key", b"key", "origin", b"origin", "sequence", b"sequence", "text", b"text"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["text", "data"] | None: ...
+
+global___LeaseRecord = LeaseRecord
 
 @typing.final
 class CounterShareRecord(google.protobuf.message.Message):
