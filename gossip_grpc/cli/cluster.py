@@ -11,7 +11,7 @@ from gossip_grpc.cli import show
 from gossip_grpc.cli.base import Command, Settings, node_options
 
 if TYPE_CHECKING:
-    from gossip_grpc.client import Status
+    from gossip_grpc.client import Status, StorageStatus
 
 
 @click.command(cls=Command)
@@ -67,6 +67,7 @@ def _as_json(status: Status) -> dict[str, Any]:
         "coverage": {str(origin): sequence for origin, sequence in status.coverage.items()},
         "coverage_above": {str(origin): ranges for origin, ranges in status.coverage_above.items()},
         "gossip": asdict(status.gossip),
+        "storage": asdict(status.storage),
     }
 
 
@@ -86,6 +87,7 @@ def _in_words(status: Status) -> dict[str, str]:
         "fingerprint": status.fingerprint,
         "records": f"{status.records:,}, and {_count(status.tombstones, 'tombstone')}",
         "clock": str(status.clock),
+        "storage": _storage_in_words(status.storage),
         "gossip": f"{status.strategy}, {status.selector}",
         "last round": last,
         "rounds": f"{gossip.rounds:,}, {gossip.rounds_agreed:,} agreed at once, {gossip.rounds_failed:,} failed",
@@ -98,6 +100,17 @@ def _in_words(status: Status) -> dict[str, str]:
         "refused": f"{_count(gossip.refused, 'message')} of peers",
         "purged": _count(gossip.purged, "tombstone"),
     }
+
+
+def _storage_in_words(storage: StorageStatus) -> str:
+    if not storage.format_version:
+        return "memory only"
+    state = f"{storage.file_bytes:,} bytes on disk, {_count(storage.commits, 'commit')}"
+    if storage.error:
+        return (
+            f"FAILS, writes are refused: {storage.error}; {_count(storage.pending_changes, 'change')} waiting; {state}"
+        )
+    return state
 
 
 def _count(number: int, thing: str) -> str:

@@ -20,6 +20,7 @@ from gossip_grpc.client.results import (
     Counter,
     Deletion,
     Dot,
+    Durability,
     Entry,
     Explanation,
     GossipCounters,
@@ -35,6 +36,7 @@ from gossip_grpc.client.results import (
     Session,
     SetSummary,
     Status,
+    StorageStatus,
     Value,
 )
 from gossip_grpc.errors import (
@@ -56,6 +58,7 @@ __all__ = [
     "DeadlineError",
     "Deletion",
     "Dot",
+    "Durability",
     "Entry",
     "Explanation",
     "GossipCounters",
@@ -76,6 +79,7 @@ __all__ = [
     "Session",
     "SetSummary",
     "Status",
+    "StorageStatus",
     "UnavailableError",
     "Value",
 ]

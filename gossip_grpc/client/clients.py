@@ -240,6 +240,7 @@ class Cluster:
     forget = _blocking(verbs.forget_member)
     ping = _blocking(verbs.ping_member)
     watch = _streaming(verbs.watch_members)
+    backup = _streaming(verbs.backup)
 
 
 class Client(Cluster):
@@ -315,6 +316,7 @@ class AsyncCluster:
     forget = _awaiting(verbs.forget_member)
     ping = _awaiting(verbs.ping_member)
     watch = _streaming_async(verbs.watch_members)
+    backup = _streaming_async(verbs.backup)
 
 
 class AsyncClient(AsyncCluster):

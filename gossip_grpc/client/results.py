@@ -225,6 +225,30 @@ class GossipCounters:
     heartbeats_received: int
 
 
+class Durability(StrEnum):
+    """What the acknowledgement of a write means."""
+
+    MEMORY = "memory"
+    """The node holds it, and pushes it on."""
+    DISK = "disk"
+    """It is on the node's disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStatus:
+    """What the node keeps on disk."""
+
+    default_durability: Durability
+    """What a write's acknowledgement means if the caller does not say."""
+    file_bytes: int
+    pending_changes: int
+    """Changes that wait to be written."""
+    error: str
+    """Why the last attempt to write failed; empty while all is well."""
+    commits: int
+    format_version: int
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """What the node asked is and how it does."""
@@ -254,3 +278,4 @@ class Status:
     last_round_seconds: float | None
     """Seconds since the last round that ended well; None before the first."""
     last_round_peer: str
+    storage: StorageStatus

@@ -15,7 +15,7 @@ strategy allows it (see sync.py).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -134,6 +134,7 @@ class Engine:
         self.leaving = False
         self.leave_acks: set[str] = set()
         self.last_round: tuple[float, str] | None = None
+        self.guard: Callable[[], None] | None = None  # raises what refuses a client's write, such as a failing disk
         self._rng = rng
         self._effects: list[Effect] = []
         self._rumors = Rumors(fanout=settings.fanout, interval=settings.rumor_interval, rng=rng)
@@ -504,6 +505,8 @@ class Engine:
             raise NotReadyError("the node is leaving and takes no writes; ask another node", reason=Reason.STOPPING)
         if not self.ready:
             raise NotReadyError("the node has not synced with its cluster yet; retry shortly, or ask another node")
+        if self.guard is not None:
+            self.guard()
 
     def _check_room(self, more: int) -> None:
         limit = self.settings.limits.max_records

@@ -553,13 +553,23 @@ class Store:
                 store._place_lease(record)
         return store
 
-    def keep_journal(self) -> None:
-        """Note from now on what changes, for `take_changes`; all that there is counts as changed."""
+    def keep_journal(self, *, known: bool = False) -> None:
+        """Note from now on what changes, for `take_changes`; all that there is counts as changed, if not `known`."""
+        if known:
+            self._journal, self.coverage.changed = [], set()
+            return
         self._journal = [
             *self.records(),
             *(record for aside in (self._guards, self._graves) for kept in aside.values() for record in kept.values()),
         ]
         self.coverage.changed = {*self.coverage.origins(), *self.floor, *self._context}
+
+    def snapshot(self) -> Changes:
+        """All that there is, as changes; for a store that keeps no journal."""
+        self.keep_journal()
+        changes = self.take_changes()
+        self._journal = self.coverage.changed = None
+        return changes or Changes(self.origin, self.clock.time, 0, [], [], {}, {}, own=False)
 
     def take_changes(self) -> Changes | None:
         """What has changed since the last time; None if nothing has.

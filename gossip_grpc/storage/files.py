@@ -45,7 +45,7 @@ class Directory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(f"data_dir: {_why_not(self.path, error)}") from error
+            raise ConfigError(f"data_dir: {why_not(self.path, error)}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -63,7 +63,7 @@ class Directory:
             os.pwrite(self._lock, f"pid {os.getpid()}\n".encode(), 0)
         except OSError as error:  # such as a full disk
             self.unlock()
-            raise ConfigError(f"data_dir: {_why_not(self.path, error)}") from error
+            raise ConfigError(f"data_dir: {why_not(self.path, error)}") from error
 
     def unlock(self) -> None:
         """Let others in."""
@@ -93,12 +93,14 @@ class Directory:
                         "move the log away too"
                     )
                 with new_database(self.database) as connection:
+                    connection.execute("BEGIN")
                     schema.create(connection, Head(cluster, node_id, generation))
+                    connection.execute("COMMIT")
             check(self.database, "data_dir", cluster=cluster, node_id=node_id)
             connection = connect(self.database)
-            schema.migrate(connection, _version(connection))
+            schema.migrate(connection, version(connection))
         except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"data_dir: {_why_not(self.path, error)}") from error
+            raise ConfigError(f"data_dir: {why_not(self.path, error)}") from error
         return connection
 
 
@@ -164,12 +166,12 @@ def check(path: Path, name: str, *, cluster: str | None = None, node_id: str | N
     try:
         with contextlib.closing(connect_to_read(path)) as connection:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
-            version = _version(connection)
+            found = version(connection)
             if application != schema.APPLICATION_ID:
                 raise ConfigError(f"{name}: {path} is a database of another program; it is left as it is, move it away")
-            if version > schema.FORMAT:
+            if found > schema.FORMAT:
                 raise ConfigError(
-                    f"{name}: {path} has format {version}, and this version of gossip-grpc knows {schema.FORMAT} at "
+                    f"{name}: {path} has format {found}, and this version of gossip-grpc knows {schema.FORMAT} at "
                     "most; install the version that has written it, or a newer one"
                 )
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -202,15 +204,16 @@ def _start(path: Path, name: str) -> bytes:
         with path.open("rb") as file:
             return file.read(len(_MAGIC))
     except OSError as error:
-        raise ConfigError(f"{name}: {_why_not(path, error)}") from error
+        raise ConfigError(f"{name}: {why_not(path, error)}") from error
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def version(connection: sqlite3.Connection) -> int:
+    """The format of a database."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
 
 
-def _why_not(path: Path, error: OSError | sqlite3.Error) -> str:
+def why_not(path: Path, error: OSError | sqlite3.Error) -> str:
     """Why a path does not do for what must be written or read there."""
     if isinstance(error, sqlite3.Error):
         return f"{path} cannot be used: {explain(error)}"

@@ -98,8 +98,9 @@ class Head(NamedTuple):
 
 
 def create(connection: sqlite3.Connection, head: Head) -> None:
-    """Make the tables in an empty database."""
-    connection.executescript(_TABLES)
+    """Make the tables in an empty database, within a transaction."""
+    for statement in _TABLES.split(";\n"):
+        connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {FORMAT}")
     write_head(connection, head)

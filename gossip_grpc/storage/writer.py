@@ -1,14 +1,14 @@
 """The thread that follows a running node on disk, and what is known to be there.
 
-The event loop hands over what has changed (`submit`) and goes on. The thread takes all that waits, the last state of each
-record, and writes it in one transaction; so what is on disk is the node as it was at one moment, and under load one
-commit serves many writers. A ticket tells when one's own part of it is on disk.
+The event loop hands over what has changed (`submit`) and goes on. The thread takes all that waits, the last state of
+each record, and writes it in one transaction; so what is on disk is the node as it was at one moment, and under load
+one commit serves many writers. A ticket tells when one's own part of it is on disk.
 
 **What no crash may undo.** A node must not forget what its peers have learned from it: its sequences would name two
 writes. So nothing that it has written itself leaves it before that is on disk (`own_saved`), and after a crash it is a
-past state of itself that nobody has seen beyond. Clients may have: the token of a write that was acknowledged from memory
-has its sequence. So sequences and clocks are reserved in advance, and a node that was not stopped in order goes on behind
-its reserve; what lies between was never seen by a peer, and counts as covered.
+past state of itself that nobody has seen beyond. Clients may have: the token of a write that was acknowledged from
+memory has its sequence. So sequences and clocks are reserved in advance, and a node that was not stopped in order goes
+on behind its reserve; what lies between was never seen by a peer, and counts as covered.
 """
 
 from __future__ import annotations
@@ -140,6 +140,8 @@ class Storage:
         self._origins: Origins
         self._head: Head
         self._reserve: tuple[Origin, int]
+        self._begun: Knowledge | None = None
+        self._folded: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._wake = threading.Condition()
@@ -208,20 +210,28 @@ class Storage:
             restored=False,
         )
         self._reserve = (origin, sequence + RESERVE)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            origins.sweep()
-            if origin in known:
-                origins.write(origin, known[origin])
-            schema.write_head(connection, self._head)
-            connection.execute("COMMIT")
-            self._origins = Origins(connection)
-        except sqlite3.Error as error:
-            raise ConfigError(f"data_dir: {path} cannot be written to: {files.explain(error)}") from error
+        self._folded = dict(folded)
+        self._begun = known.get(origin)
         return Contents(origin, clock, kept, known, folded, fresh)
 
     def start(self) -> None:
-        """Begin to write; from here on by the running event loop."""
+        """Reserve what a run needs, and begin to write; from here on by the running event loop.
+
+        Raises:
+            ConfigError: the disk does not do.
+        """
+        connection, head = self._connection, self._head
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            self._origins.sweep()
+            if self._begun is not None:
+                self._origins.write(Origin(head.node_id, head.generation), self._begun)
+            schema.write_head(connection, head)
+            connection.execute("COMMIT")
+            self._origins = Origins(connection)
+        except sqlite3.Error as error:
+            path = self._directory.database
+            raise ConfigError(f"data_dir: {path} cannot be written to: {files.explain(error)}") from error
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
         self._thread.start()
@@ -234,7 +244,7 @@ class Storage:
                 self._wake.notify()
             await asyncio.to_thread(self._thread.join)
             self._thread = None
-        self._fail("the node has stopped")
+        self._fail("the node stops")
         self._connection.close()
         self._directory.unlock()
 
@@ -303,15 +313,15 @@ class Storage:
         """
         if self.error:
             raise LocalError(
-                f"the node's disk cannot be written to, and nothing was changed: {self.error}; it goes on by itself once "
-                "that is mended; ask another node meanwhile",
+                f"the node's disk cannot be written to, and nothing was changed: {self.error}; it goes on by itself "
+                "once that is mended; ask another node meanwhile",
                 reason=Reason.DISK_FAILED,
             )
         owner, reserve = self._reserve
         if owner != origin or sequence + MARGIN > reserve:
             raise LocalError(
-                f"the node's disk is {self._ticket - self._saved:,} changes behind, and nothing was changed; write more "
-                "slowly, or with durability DISK",
+                f"the node's disk is {self._ticket - self._saved:,} changes behind, and nothing was changed; write "
+                "more slowly, or with durability DISK",
                 reason=Reason.DISK_FAILED,
             )
 
@@ -348,13 +358,7 @@ class Storage:
             LocalError: the disk does not do.
         """
         await self.saved(self._ticket)
-        target = self._directory.path / f"backup-{id(object()):x}{files.NEW}"
-        try:
-            await asyncio.to_thread(copies.copy_database, self._directory.database, target)
-        except (OSError, sqlite3.Error) as error:
-            target.unlink(missing_ok=True)
-            raise LocalError(f"the copy cannot be made: {files.explain(error)}", reason=Reason.DISK_FAILED) from error
-        return target
+        return await asyncio.to_thread(copies.copy_database, self._directory.database)
 
     # What the thread reports
 
@@ -436,7 +440,8 @@ class Storage:
             )
             rows = (schema.row(kept, batch.wall_offset, origins.id) for kept in batch.kept.values())
             connection.executemany(schema.INSERT_RECORD, rows)
-            schema.write_folded(connection, batch.folded)
+            folded = dict(batch.folded.items() - self._folded.items())
+            schema.write_folded(connection, folded)
             schema.write_head(connection, head)
             connection.execute("COMMIT")
         except BaseException:
@@ -445,6 +450,7 @@ class Storage:
             origins.end(committed=False)
             raise
         origins.end(committed=True)
+        self._folded.update(folded)
         self._head = head
         if batch.ticket:
             origin = Origin(head.node_id, head.generation)
@@ -460,9 +466,7 @@ class Storage:
             reserve = sequence + RESERVE
         if clock_reserve - clock < CLOCK_RESERVE // 2:
             clock_reserve = clock + CLOCK_RESERVE
-        return head._replace(
-            generation=generation, clock=clock, clock_reserve=clock_reserve, sequence_reserve=reserve
-        )
+        return head._replace(generation=generation, clock=clock, clock_reserve=clock_reserve, sequence_reserve=reserve)
 
 
 def _not_yet(error: str) -> LocalError:
