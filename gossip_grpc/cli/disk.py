@@ -138,8 +138,14 @@ def _list(settings: Settings, found: Any) -> None:
     if settings.json:
         show.as_json_array(found)
     else:
-        rows = ((show.cell(str(cell)) for cell in one.values()) for one in found)
+        rows = ((_cell(cell) for cell in one.values()) for one in found)
         show.table(["kind", "area", "dot", "clock", "slot", "content"], map(tuple, rows), cut=True)
+
+
+def _cell(part: Any) -> str:
+    if isinstance(part, dict) and part.keys() == {"base64"}:
+        return f"base64:{part['base64']}"
+    return show.cell(str(part))
 
 
 def _record(kept: Kept) -> dict[str, Any]:

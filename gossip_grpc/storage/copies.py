@@ -118,6 +118,7 @@ def restore(backup: Path, directory: Path, node_id: str | None = None) -> Head:
         target = directory / files.DATABASE
         new = target.with_name(target.name + files.NEW)
         try:
+            new.touch(mode=0o600)
             shutil.copyfile(backup, new)
             with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode = DELETE")

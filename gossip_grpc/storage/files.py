@@ -23,6 +23,7 @@ NEW = ".new"
 """What the name of a file ends with that is not complete yet."""
 
 _MAGIC = b"SQLite format 3\x00"
+_HEADER_BYTES = 100
 _WAL_LIMIT = 64 << 20
 """Bytes beyond which the log of changes is cut back once it has been taken into the database."""
 
@@ -108,6 +109,7 @@ class Directory:
 def new_database(path: Path) -> Iterator[sqlite3.Connection]:
     """A new database that is there once it is complete, and not before."""
     new = path.with_name(path.name + NEW)
+    new.touch(mode=0o600)
     connection = sqlite3.connect(new, isolation_level=None)
     try:
         yield connection
@@ -159,9 +161,9 @@ def check(path: Path, name: str, *, cluster: str | None = None, node_id: str | N
         ConfigError: it is not.
     """
     start = _start(path, name)
-    if not start:
-        raise ConfigError(f"{name}: {path} is empty, it was cut off; restore a backup, or move it away to begin anew")
-    if start != _MAGIC:
+    if start == _MAGIC[: len(start)] or (start.startswith(_MAGIC) and len(start) < _HEADER_BYTES):
+        raise ConfigError(damaged(name, path, f"it was cut off after {len(start)} bytes"))
+    if not start.startswith(_MAGIC):
         raise ConfigError(f"{name}: {path} is no database of gossip-grpc; it is left as it is, move it away")
     try:
         with contextlib.closing(connect_to_read(path)) as connection:
@@ -202,7 +204,7 @@ def damaged(name: str, path: Path, why: object) -> str:
 def _start(path: Path, name: str) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(len(_MAGIC))
+            return file.read(_HEADER_BYTES)
     except OSError as error:
         raise ConfigError(f"{name}: {why_not(path, error)}") from error
 

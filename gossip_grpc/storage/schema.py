@@ -136,11 +136,11 @@ def read_head(connection: sqlite3.Connection) -> Head:
     """
     found = dict(connection.execute("SELECT name, value FROM meta"))
     facts: dict[str, Any] = {}
-    for name, kind in Head.__annotations__.items():
+    for name in Head._fields:
         if name not in found and name in Head._field_defaults:
             continue  # an older format has no such thing
         value = found.get(name)
-        if not isinstance(value, str if kind == "str" else int):
+        if not isinstance(value, str if name in ("cluster", "node_id") else int):
             raise ValueError(f"meta.{name} is {value!r}")
         facts[name] = value if isinstance(value, str) else unpack(value)
     head = Head(**facts)
