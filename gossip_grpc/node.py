@@ -358,11 +358,12 @@ class Node(AsyncCluster):
         storage = Storage(config.data_dir, config.cluster, config.node_id)
         self._contents = storage.open(generation, wall_offset)
         self.storage = storage
-        origin, clock, kept, origins, folded, fresh = self._contents
+        origin, clock, kept, origins, folded, reserved, fresh = self._contents
         if fresh:
             return origin, None
         store = Store.load(origin, clock, kept, origins, folded, now)
         store.wall_offset = wall_offset
+        store.reserved = reserved
         store.keep_journal(known=True)
         kept.clear()
         return origin, store
@@ -376,7 +377,7 @@ class Node(AsyncCluster):
 
         def guard() -> None:
             store = self.engine.store
-            storage.check_writable(store.origin, store.coverage.sequence(store.origin))
+            storage.check_writable(store.origin, store.next_sequence)
 
         self.engine.guard = guard
 

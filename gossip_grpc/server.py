@@ -315,6 +315,11 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             last_round_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
             storage=self._storage_status(),
+            folded=[
+                common_pb2.Origin(node_id=node_id, generation=generation)
+                for node_id, generation in sorted(store.coverage.folded.items())
+            ],
+            tombstones_blocked=store.purge_blocked,
         )
 
     def _storage_status(self) -> cluster_pb2.StorageStatus:

@@ -98,7 +98,9 @@ def _in_words(status: Status) -> dict[str, str]:
         "merges": f"{_count(gossip.records_merged, 'record')} new, {gossip.records_ignored:,} known already",
         "repairs": f"{_count(gossip.full_syncs, 'full sync')}, {_count(gossip.backstop_heals, 'divergence')} healed",
         "refused": f"{_count(gossip.refused, 'message')} of peers",
-        "purged": _count(gossip.purged, "tombstone"),
+        "purged": f"{_count(gossip.purged, 'tombstone')}, "
+        f"{_count(status.tombstones_blocked, 'old one')} waiting for news",
+        "ended": f"{_count(gossip.expired, 'value')}, {_count(gossip.generations_folded, 'generation')} folded",
     }
 
 

@@ -5,7 +5,7 @@ The fields are those of the schema, where their meaning is written down in full 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -223,6 +223,8 @@ class GossipCounters:
     purged: int
     heartbeats_sent: int
     heartbeats_received: int
+    expired: int = 0
+    generations_folded: int = 0
 
 
 class Durability(StrEnum):
@@ -279,3 +281,7 @@ class Status:
     """Seconds since the last round that ended well; None before the first."""
     last_round_peer: str
     storage: StorageStatus
+    folded: dict[str, int] = field(default_factory=dict)
+    """Nodes of whose generations up to this one everything counts as covered."""
+    tombstones_blocked: int = 0
+    """Tombstones old enough to be purged that wait for news of a node not heard of for long."""

@@ -559,4 +559,6 @@ def _read_status(response: cluster_pb2.ClusterServiceGetStatusResponse) -> Statu
         last_round_seconds=response.last_round_seconds if response.HasField("last_round_seconds") else None,
         last_round_peer=response.last_round_peer,
         storage=_read_storage(response.storage),
+        folded={origin.node_id: origin.generation for origin in response.folded},
+        tombstones_blocked=response.tombstones_blocked,
     )

@@ -148,6 +148,7 @@ class Engine:
         self._heard_at = now  # when a peer answered last, or the start
         self._conflicts: set[int] = set()
         self._announced_at = now
+        self._unsaid: Member | None = None  # what it has to say of itself, once it knows that it is not an old copy
         self._synced = False
         self._restored = store is not None
         self._next_fold = now
@@ -155,7 +156,10 @@ class Engine:
         self._leave_record: Record | None = None
         self.vigil = Vigil(self, self.store, self.membership, settings.detector, rng, now)
         if self.membership.own() != member._replace(incarnation=self.membership.incarnation() - 1):
-            self._announce(member, now)
+            if self.ready or store is None:
+                self._announce(member, now)
+            else:
+                self._unsaid = member
         self.vigil.look(now)
 
     # Time and effects
@@ -277,9 +281,7 @@ class Engine:
         slots = [(key, element, own) for element in dict.fromkeys(elements)]
         held = [self.store.get(Kind.SET_ELEMENT, slot) for slot in slots]
         self._check_room(sum(record is None or record.is_tombstone for record in held))
-        return [
-            self._write(Kind.SET_ELEMENT, slot, (self.store.coverage.sequence(own) + 1, False), now) for slot in slots
-        ]
+        return [self._write(Kind.SET_ELEMENT, slot, (self.store.next_sequence, False), now) for slot in slots]
 
     def set_remove(self, key: str, elements: list[Value], now: float) -> list[Record]:
         """Remove elements from a set: the additions that this node holds; the records written, one an addition."""
@@ -736,7 +738,8 @@ class Engine:
         if not self._restored or theirs.highest(old) <= self.store.coverage.sequence(old):
             return
         self._restored = False
-        member = member_of(self.store.members()[old.node_id])
+        member = self._unsaid or member_of(self.store.members()[old.node_id])
+        self._unsaid = None
         self.store.renew(max(int((now + self.wall_offset) * 1000), old.generation + 1))
         self._effects.append(Renewed(self.store.origin))
         self._notice(
@@ -781,6 +784,9 @@ class Engine:
     def _become_ready(self, why: str, level: str = "info") -> None:
         self.ready = True
         self._notice("ready", level, why=why)
+        if self._unsaid is not None:
+            member, self._unsaid = self._unsaid, None
+            self._announce(member, self._heard_at)
 
     def _expire(self, now: float) -> None:
         for name, transfer in list(self._transfers.items()):

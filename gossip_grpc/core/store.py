@@ -121,6 +121,9 @@ class Store:
         members_changed: names of the members that such changes since the last look were about; emptied by who looks.
         live: number of live user records.
         purge_blocked: tombstones that are old enough to purge but not settled.
+        reserved: no write gets a sequence up to it: some may have been used by writes that were lost in a crash before
+            a peer saw them. The next write covers them too; not before, for peers that know more tell that this store
+            is an old copy.
         expired: how many leases have ended, those abandoned among them.
         folds: how many generations have been folded here.
         wall_offset: Unix time less the steady clock, in seconds; leases end by it.
@@ -137,6 +140,7 @@ class Store:
         self.members_changed: set[str] = set()
         self.live = 0
         self.purge_blocked = 0
+        self.reserved = 0
         self.expired = 0
         self.folds = 0
         self.wall_offset = 0.0
@@ -238,14 +242,19 @@ class Store:
         own = self.coverage.sequence(self.origin)
         return {**self._context, self.origin: own} if own else dict(self._context)
 
+    @property
+    def next_sequence(self) -> int:
+        """The sequence of the next local write."""
+        return max(self.coverage.sequence(self.origin), self.reserved) + 1
+
     # Writing
 
     def write(self, kind: Kind, slot: Hashable, content: Any, now: float) -> Record:
         """Make a local write, which always wins its slot for what this store has merged."""
         self._now = now
-        sequence = self.coverage.sequence(self.origin) + 1
+        sequence = self.next_sequence
         record = Record(kind, slot, self.origin, sequence, self.clock.tick(), content)
-        self.coverage.add(self.origin, sequence)
+        self.coverage.add_range(self.origin, self.coverage.sequence(self.origin) + 1, sequence)
         self.version += 1
         self._apply(record, now)
         return record
@@ -383,6 +392,7 @@ class Store:
         """Write as a new life from now on. What the old one wrote, as far as it is covered here, is settled."""
         old, written = self.origin, self.coverage.sequence(self.origin)
         self.origin = Origin(old.node_id, generation)
+        self.reserved = 0
         if written:
             self.learn_context({old: written})
         self._note_origin(old)

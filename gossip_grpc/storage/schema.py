@@ -83,7 +83,7 @@ class Head(NamedTuple):
         clock: the Lamport clock at the last commit.
         clock_reserve: no clock above it has been used for a write.
         sequence_reserve: no sequence above it has been given to anybody.
-        closed: whether the node has stopped in order; then the reserves were not needed.
+        closed: whether the node has stopped in order; then the reserves are what was used.
         restored: whether it comes from a backup, and the next node on it must take a new generation.
     """
 

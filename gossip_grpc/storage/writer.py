@@ -8,7 +8,7 @@ one commit serves many writers. A ticket tells when one's own part of it is on d
 writes. So nothing that it has written itself leaves it before that is on disk (`own_saved`), and after a crash it is a
 past state of itself that nobody has seen beyond. Clients may have: the token of a write that was acknowledged from
 memory has its sequence. So sequences and clocks are reserved in advance, and a node that was not stopped in order goes
-on behind its reserve; what lies between was never seen by a peer, and counts as covered.
+on behind its reserve. What lies between was never seen by a peer; the first write covers it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Contents(NamedTuple):
         kept: the records.
         origins: what is known of the origins.
         folded: up to which generation those of each node are folded.
+        reserved: sequences up to it may have been given away, to be known to nobody but clients.
         fresh: whether the directory was new.
     """
 
@@ -68,6 +69,7 @@ class Contents(NamedTuple):
     kept: list[Kept]
     origins: dict[Origin, Knowledge]
     folded: dict[str, int]
+    reserved: int
     fresh: bool
 
 
@@ -140,7 +142,7 @@ class Storage:
         self._origins: Origins
         self._head: Head
         self._reserve: tuple[Origin, int]
-        self._begun: Knowledge | None = None
+        self._reserved = 0
         self._folded: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
@@ -190,29 +192,24 @@ class Storage:
         except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
             raise ConfigError(files.damaged("data_dir", path, error)) from error
         origin = Origin(head.node_id, head.generation)
-        clock = head.clock
-        if not head.closed:
-            clock = max(clock, head.clock_reserve)
+        clock = max(head.clock, head.clock_reserve)
+        self._reserved = head.sequence_reserve
         if head.restored:
             # What its former life has written since the backup is its peers', and would be named twice.
             origin = Origin(head.node_id, max(generation, head.generation + 1))
-        elif not head.closed:
-            floor = known[origin].floor if origin in known else 0
-            known[origin] = Knowledge(head.sequence_reserve, (), floor, head.sequence_reserve)
-        sequence = known[origin].sequence if origin in known else 0
+            self._reserved = 0
         self._origins = origins
         self._head = head._replace(
             generation=origin.generation,
             clock=clock,
             clock_reserve=clock + CLOCK_RESERVE,
-            sequence_reserve=sequence + RESERVE,
+            sequence_reserve=self._reserved + RESERVE,
             closed=False,
             restored=False,
         )
-        self._reserve = (origin, sequence + RESERVE)
+        self._reserve = (origin, self._reserved + RESERVE)
         self._folded = dict(folded)
-        self._begun = known.get(origin)
-        return Contents(origin, clock, kept, known, folded, fresh)
+        return Contents(origin, clock, kept, known, folded, self._reserved, fresh)
 
     def start(self) -> None:
         """Reserve what a run needs, and begin to write; from here on by the running event loop.
@@ -224,8 +221,6 @@ class Storage:
         try:
             connection.execute("BEGIN IMMEDIATE")
             self._origins.sweep()
-            if self._begun is not None:
-                self._origins.write(Origin(head.node_id, head.generation), self._begun)
             schema.write_head(connection, head)
             connection.execute("COMMIT")
             self._origins = Origins(connection)
@@ -306,7 +301,7 @@ class Storage:
 
         Args:
             origin: who would write.
-            sequence: its last write.
+            sequence: of that write.
 
         Raises:
             LocalError: the disk fails, or is too far behind.
@@ -458,15 +453,19 @@ class Storage:
 
     def _next_head(self, batch: Batch, *, closing: bool) -> Head:
         head = self._head._replace(closed=closing)
-        if batch.origin is None:
-            return head
-        generation, sequence, clock = batch.origin.generation, batch.sequence, batch.clock
+        if batch.origin is not None:
+            if batch.origin.generation != head.generation:
+                self._reserved = 0
+            self._reserved = max(self._reserved, batch.sequence)
+            head = head._replace(generation=batch.origin.generation, clock=batch.clock)
+        if closing:  # nothing more is given away
+            return head._replace(sequence_reserve=self._reserved, clock_reserve=head.clock)
         reserve, clock_reserve = head.sequence_reserve, head.clock_reserve
-        if generation != head.generation or reserve - sequence < RESERVE // 2:
-            reserve = sequence + RESERVE
-        if clock_reserve - clock < CLOCK_RESERVE // 2:
-            clock_reserve = clock + CLOCK_RESERVE
-        return head._replace(generation=generation, clock=clock, clock_reserve=clock_reserve, sequence_reserve=reserve)
+        if head.generation != self._head.generation or reserve - self._reserved < RESERVE // 2:
+            reserve = self._reserved + RESERVE
+        if clock_reserve - head.clock < CLOCK_RESERVE // 2:
+            clock_reserve = head.clock + CLOCK_RESERVE
+        return head._replace(clock_reserve=clock_reserve, sequence_reserve=reserve)
 
 
 def _not_yet(error: str) -> LocalError:
