@@ -141,6 +141,7 @@ async def test_what_was_acknowledged_outlives_sigkill_under_load(
         await asyncio.sleep(KEPT_BUSY)
         await load.stop()
         await nodes.agree()
+        count = 0
         for node in nodes.nodes.values():
             async with node.client() as client:
                 held = {entry.key: entry.value async for entry in client.kv.list("disk/", page_size=10_000)}
@@ -151,6 +152,7 @@ async def test_what_was_acknowledged_outlives_sigkill_under_load(
                 assert load.counted <= count <= load.counted + load.uncertain
                 status = await client.status()
                 assert status.gossip.backstop_heals == 0
+                assert len(status.coverage) == len(nodes.nodes), "a node had to begin another life"
         twice = [dot for dot, times in load.dots.items() if times > 1]
         assert not twice, f"two writes were named {twice[:5]}"
         assert load.values

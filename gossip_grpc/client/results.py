@@ -240,15 +240,16 @@ class Durability(StrEnum):
 class StorageStatus:
     """What the node keeps on disk."""
 
-    default_durability: Durability
+    default_durability: Durability = Durability.MEMORY
     """What a write's acknowledgement means if the caller does not say."""
-    file_bytes: int
-    pending_changes: int
+    file_bytes: int = 0
+    pending_changes: int = 0
     """Changes that wait to be written."""
-    error: str
+    error: str = ""
     """Why the last attempt to write failed; empty while all is well."""
-    commits: int
-    format_version: int
+    commits: int = 0
+    format_version: int = 0
+    """0 without a data directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +281,7 @@ class Status:
     last_round_seconds: float | None
     """Seconds since the last round that ended well; None before the first."""
     last_round_peer: str
-    storage: StorageStatus
+    storage: StorageStatus = field(default_factory=StorageStatus)
     folded: dict[str, int] = field(default_factory=dict)
     """Nodes of whose generations up to this one everything counts as covered."""
     tombstones_blocked: int = 0
