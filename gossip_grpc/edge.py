@@ -122,6 +122,8 @@ class Edge(grpc.aio.ServerInterceptor):
                 return b""
 
             return grpc.unary_unary_rpc_method_handler(unary)
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(self._uploading(handler))
         stream = handler.unary_stream
 
         async def streaming(raw: bytes, context: Any) -> AsyncIterator[bytes]:
@@ -139,6 +141,27 @@ class Edge(grpc.aio.ServerInterceptor):
             await _abort(context, failure)
 
         return grpc.unary_stream_rpc_method_handler(streaming)
+
+    def _uploading(self, handler: Any) -> Callable[[AsyncIterator[bytes], Any], Awaitable[bytes]]:
+        behaviour, decode, encode = handler.stream_unary, handler.request_deserializer, handler.response_serializer
+
+        async def requests(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+            async for raw in raws:
+                self._seen(len(raw), 0)
+                yield decode(raw)
+
+        async def uploading(raws: AsyncIterator[bytes], context: Any) -> bytes:
+            try:
+                response: bytes = encode(await behaviour(requests(raws), context))
+            except Exception as error:  # noqa: BLE001  as above
+                failure = self._failure(error, context)
+            else:
+                self._seen(0, len(response))
+                return response
+            await _abort(context, failure)
+            return b""
+
+        return uploading
 
     def _failure(self, error: Exception, context: Any) -> ProtocolError:
         if isinstance(error, DecodeError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import random
 import signal
 import socket
@@ -29,6 +28,7 @@ from gossip_grpc.channels import RECEIVE_BYTES
 from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
 from gossip_grpc.client.verbs import Call, Stream
+from gossip_grpc.collector import keep_pauses_short
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.membership import Change
@@ -481,8 +481,7 @@ async def _main(config: Config) -> str | None:
     async with Node(config) as node:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, node.request_stop, signal.Signals(number).name)
-        # What start-up made lives as long as the process: the collector need not look at it again.
-        gc.freeze()
+        keep_pauses_short()
         await node.wait()
     return node.failure
 

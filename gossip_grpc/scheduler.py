@@ -264,6 +264,7 @@ class Scheduler:
                     self.record()
                     if exchange.done:
                         break
+                    await asyncio.sleep(0)  # others wait for the loop too, some of them for several of its turns
         exchange.end(self.now())
 
     async def probe(self, exchange: Probe) -> bool:

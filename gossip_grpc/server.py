@@ -10,16 +10,20 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gossip_grpc import __version__, members, wire
+from google.protobuf.message import Message
+
+from gossip_grpc import __version__, bulk, members, wire
+from gossip_grpc.core.elements import Place, element_at
 from gossip_grpc.core.leases import lease_of
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.messages import Call, ProbeRequest
-from gossip_grpc.core.records import Value, value_order
-from gossip_grpc.core.store import member_of
+from gossip_grpc.core.records import Value
+from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.errors import LocalError, NotFoundError, Reason
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
@@ -45,6 +49,15 @@ if TYPE_CHECKING:
 
 PAGE_BYTES = 1 << 20
 """A page ends before it grows beyond this, unless it has one item only."""
+
+SORTED_AT_ONCE = 2_000
+"""New keys that a listing sorts in before others have the loop."""
+
+LISTED_AT_ONCE = 500
+"""Items that a listing reads before others have the loop."""
+
+K = TypeVar("K")
+M = TypeVar("M", bound=Message)
 
 
 # Node to node
@@ -145,8 +158,13 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
                 if record is not None:
                     yield key, wire.encode_entry(record)
 
-        items, token = _page(self._node, "kv", request, entries)
+        items, token = await _page(self._node, "kv", request, entries)
         return kv_pb2.KeyValueServiceListResponse(entries=items, next_page_token=token)
+
+    async def PutMany(
+        self, requests: AsyncIterator[kv_pb2.KeyValueServicePutManyRequest], context: Any
+    ) -> kv_pb2.KeyValueServicePutManyResponse:
+        return await bulk.put_many(self._node, requests)
 
 
 class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
@@ -192,7 +210,7 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
             for key in store.counter_keys(prefix, last):
                 yield key, self._counter(key)
 
-        items, token = _page(self._node, "counter", request, counters)
+        items, token = await _page(self._node, "counter", request, counters)
         return counter_pb2.CounterServiceListResponse(counters=items, next_page_token=token)
 
     def _counter(self, key: str) -> counter_pb2.Counter:
@@ -211,18 +229,24 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         node.limits.check_key(request.key)
         limit = node.limits.page_size(request.page_size)
         scope = f"set {request.key}"
-        last = wire.decode_page_token(scope, request.page_token)
-        held = node.engine.store.elements(request.key)
-        elements = sorted((value_order(element), element) for element in held)
-        after = (last[0], last[1:]) if last else (-1, b"")
-        rest = [element for order, element in elements if order > after]
-        page, more = _fill(((element, wire.encode_value(element)) for element in rest), limit)
-        token = ""
+        token = wire.decode_page_token(scope, request.page_token)
+        store = node.engine.store
+
+        def places(last: Place | None) -> Iterator[tuple[Place, common_pb2.Value]]:
+            for place in store.places(request.key, last):
+                yield place, wire.encode_value(element_at(place))
+
+        await _sort_in(store, request.key)
+        last = (token[0], token[1:]) if token else None
+        page, more = await _fill(places, last, limit)
+        following = ""
         if more:
-            kind, data = value_order(page[-1][0])
-            token = wire.encode_page_token(scope, bytes([kind]) + data)
+            kind, data = page[-1][0]
+            following = wire.encode_page_token(scope, bytes([kind]) + data)
         return set_pb2.SetServiceGetResponse(
-            elements=[value for _, value in page], next_page_token=token, size=len(held)
+            elements=[value for _, value in page],
+            next_page_token=following,
+            size=len(store.elements(request.key)),
         )
 
     async def Add(self, request: set_pb2.SetServiceAddRequest, context: Any) -> set_pb2.SetServiceAddResponse:
@@ -252,7 +276,7 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
             for key in store.set_keys(prefix, last):
                 yield key, set_pb2.SetSummary(key=key, size=len(store.elements(key)))
 
-        items, token = _page(self._node, "sets", request, sets)
+        items, token = await _page(self._node, "sets", request, sets)
         return set_pb2.SetServiceListResponse(sets=items, next_page_token=token)
 
     def _elements(self, request: set_pb2.SetServiceAddRequest | set_pb2.SetServiceRemoveRequest) -> list[Value]:
@@ -359,7 +383,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
                 if (last is None or name > last) and wanted.takes(node.engine, records[name]):
                     yield name, members.encode(node.engine, records[name], now)
 
-        items, token = _page(node, wanted.listing, request, found)
+        items, token = await _page(node, wanted.listing, request, found)
         return cluster_pb2.ClusterServiceListMembersResponse(members=items, next_page_token=token)
 
     async def ExplainMember(
@@ -419,7 +443,15 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         return cluster_pb2.ClusterServiceLeaveResponse(peers=peers)
 
 
-def _page(
+async def _sort_in(store: Store, set_key: str | None = None) -> None:
+    """Have all that is new sorted in, a piece at a time."""
+    while True:
+        if store.sort_in(SORTED_AT_ONCE, set_key):
+            return
+        await asyncio.sleep(0)  # let others have the loop between pieces
+
+
+async def _page(
     node: Node, listing: str, request: Any, items: Callable[[str, str | None], Iterator[tuple[str, Any]]]
 ) -> tuple[list[Any], str]:
     """One page of a listing by keys: its messages and the token of the next."""
@@ -432,18 +464,30 @@ def _page(
         last = token.decode() if token is not None else None
     except UnicodeDecodeError:
         raise LocalError("page_token is not one of this listing", field="page_token") from None
-    page, more = _fill(items(prefix, last), limit)
+    await _sort_in(node.engine.store)
+    page, more = await _fill(partial(items, prefix), last, limit)
     following = wire.encode_page_token(scope, page[-1][0].encode()) if more else ""
     return [message for _, message in page], following
 
 
-def _fill(items: Iterator[tuple[Any, Any]], limit: int) -> tuple[list[tuple[Any, Any]], bool]:
-    """As many items as fit a page, at most `limit` and `PAGE_BYTES` but at least one; and whether there are more."""
-    page: list[tuple[Any, Any]] = []
+async def _fill(
+    items: Callable[[K | None], Iterator[tuple[K, M]]], last: K | None, limit: int
+) -> tuple[list[tuple[K, M]], bool]:
+    """As many items as fit a page, at most `limit` and `PAGE_BYTES` but at least one; and whether there are more.
+
+    Others have the loop now and then, and may write. What is there throughout is met once, as items come in order.
+    """
+    page: list[tuple[K, M]] = []
     size = 0
-    for item in items:
-        size += item[1].ByteSize()
-        if page and (len(page) == limit or size > PAGE_BYTES):
-            return page, True
-        page.append(item)
-    return page, False
+    while True:
+        for number, item in enumerate(items(last), 1):
+            size += item[1].ByteSize()
+            if page and (len(page) == limit or size > PAGE_BYTES):
+                return page, True
+            page.append(item)
+            if number == LISTED_AT_ONCE:
+                break
+        else:
+            return page, False
+        last = page[-1][0]
+        await asyncio.sleep(0)

@@ -45,6 +45,9 @@ _DIGEST_MEMO = 16_384
 _FEW_RANGES, _SHORT_ENTRY = 16, 512
 """Of an origin, ranges and bytes up to which it is kept; those of a whole memo take 10 MB or so."""
 
+MAX_CHUNK_RECORDS = 250
+"""Records in one chunk: what a node decodes and merges in a few milliseconds, and then others have its loop."""
+
 _RECORD_OVERHEAD = 48
 """Bytes a record takes on the wire beside key and content, at most, when none of its integers is absurd."""
 
@@ -228,10 +231,10 @@ def encode_records(records: Iterable[Record], chunk_bytes: int) -> Iterator[peer
     """Records, in order, in chunks of about `chunk_bytes`. A record is never split."""
     chunk = _Encoder()
     for record in records:
-        if chunk.add(record) >= chunk_bytes:
+        if chunk.add(record) >= chunk_bytes or chunk.count == MAX_CHUNK_RECORDS:
             yield chunk.message
             chunk = _Encoder()
-    if chunk.size:
+    if chunk.count:
         yield chunk.message
 
 
@@ -241,11 +244,13 @@ class _Encoder:
     def __init__(self) -> None:
         self.message = peer_pb2.Delta()
         self.size = 0
+        self.count = 0
         self._table: dict[Origin, int] = {}
 
     def add(self, record: Record) -> int:
         """Add a record; returns the chunk's size so far, estimated in bytes."""
         _ENCODERS[record.kind](self, record, self.origin(record.origin))
+        self.count += 1
         return self.size
 
     def origin(self, origin: Origin) -> int:

@@ -24,6 +24,7 @@ from gossip_grpc.client.results import (
     Entry,
     Explanation,
     GossipCounters,
+    Item,
     Member,
     MemberAccusation,
     MemberEvent,
@@ -38,6 +39,7 @@ from gossip_grpc.client.results import (
     Status,
     StorageStatus,
     Value,
+    Written,
 )
 from gossip_grpc.errors import (
     DeadlineError,
@@ -64,6 +66,7 @@ __all__ = [
     "GossipCounters",
     "GossipError",
     "InvalidArgumentError",
+    "Item",
     "KeyNotFoundError",
     "Member",
     "MemberAccusation",
@@ -82,4 +85,5 @@ __all__ = [
     "StorageStatus",
     "UnavailableError",
     "Value",
+    "Written",
 ]

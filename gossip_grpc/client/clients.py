@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from types import TracebackType
@@ -13,6 +22,8 @@ import grpc
 
 from gossip_grpc.client import verbs
 from gossip_grpc.client.failures import error_of
+from gossip_grpc.client.results import Item, Value, Written
+from gossip_grpc.client.upload import Entries, Upload, entries_of
 from gossip_grpc.client.verbs import Call, Listing, Stream, Stubs
 from gossip_grpc.errors import GossipError, InvalidArgumentError, Reason
 
@@ -176,6 +187,28 @@ class KeyValue(_Group):
     delete = _blocking(verbs.delete_entry)
     list = _iterating(verbs.list_entries)
 
+    def put_many(self, entries: Entries) -> Written:
+        """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
+
+        They may be far more than fit into memory, and come as slowly as they like. They are sent in batches of up to
+        1,000, each written whole or not at all. If one is refused, or the node cannot be reached any more, those before
+        it stay written: `metadata["written"]` of the error says how many entries that is at least.
+        """
+        upload = Upload()
+        for entry in entries_of(entries):
+            if (call := upload.add(entry)) is not None:
+                self._send(upload, call)
+        if (call := upload.rest()) is not None:
+            self._send(upload, call)
+        return upload.written
+
+    def _send(self, upload: Upload, call: Call[Written]) -> None:
+        try:
+            self.run(call)
+        except GossipError as error:
+            upload.failed(error)
+            raise
+
 
 class Counters(_Group):
     """Counters that every node adds to."""
@@ -207,6 +240,34 @@ class AsyncKeyValue(_AsyncGroup):
     put = _awaiting(verbs.put_entry)
     delete = _awaiting(verbs.delete_entry)
     list = _iterating_async(verbs.list_entries)
+
+    async def put_many(self, entries: Entries | AsyncIterable[tuple[str, Value] | Item]) -> Written:
+        """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
+
+        They may be far more than fit into memory, and come as slowly as they like, from an async iterable too. They are
+        sent in batches of up to 1,000, each written whole or not at all. If one is refused, or the node cannot be
+        reached any more, those before it stay written: `metadata["written"]` of the error says how many entries that is
+        at least.
+        """
+        upload = Upload()
+        if isinstance(entries, AsyncIterable):
+            async for entry in entries:
+                if (call := upload.add(entry)) is not None:
+                    await self._send(upload, call)
+        else:
+            for entry in entries_of(entries):
+                if (call := upload.add(entry)) is not None:
+                    await self._send(upload, call)
+        if (call := upload.rest()) is not None:
+            await self._send(upload, call)
+        return upload.written
+
+    async def _send(self, upload: Upload, call: Call[Written]) -> None:
+        try:
+            await self.run(call)
+        except GossipError as error:
+            upload.failed(error)
+            raise
 
 
 class AsyncCounters(_AsyncGroup):

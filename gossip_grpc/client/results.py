@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Value: TypeAlias = str | bytes
 """Text and bytes are different values: "a" is not b"a"."""
@@ -51,6 +51,25 @@ class Entry:
     value: Value
     dot: Dot
     clock: int
+
+
+class Item(NamedTuple):
+    """One of many keys to write, where a pair of key and value does not say it all."""
+
+    key: str
+    value: Value
+    ttl: float = 0.0
+    """Seconds for which it is to be seen, from when it is written; 0 for ever."""
+    ephemeral: bool = False
+    """Whether it is to be seen only while the node that is asked is a live member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What writing many keys did: how many entries were written, and the token of them all."""
+
+    count: int
+    session: Session
 
 
 @dataclass(frozen=True, slots=True)

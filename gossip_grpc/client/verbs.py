@@ -7,7 +7,7 @@ configuration; here is only what would not become a request at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -67,10 +67,10 @@ class Stubs:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One unary call: which method, with what request, and how its response is read."""
+    """One call with one response: which method, with what request or requests, and how its response is read."""
 
     method: Callable[[Stubs], Callable[..., Any]]
-    request: Message
+    request: Message | Iterator[Message]
     read: Callable[[Any], T]
 
 

@@ -15,9 +15,9 @@ strategy allows it (see sync.py).
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 from gossip_grpc.core.counters import Counters
 from gossip_grpc.core.coverage import Coverage
@@ -94,6 +94,15 @@ class Settings:
     has_seeds: bool = False
     limits: Limits = field(default_factory=Limits)
     detector: DetectorSettings = field(default_factory=DetectorSettings)
+
+
+class PutEntry(NamedTuple):
+    """One of many registers to write; see `Engine.put`."""
+
+    key: str
+    value: Value
+    ttl: int = 0
+    ephemeral: bool = False
 
 
 @dataclass(slots=True)
@@ -226,14 +235,29 @@ class Engine:
             ephemeral: whether it stands for this life of this node, and goes with it.
         """
         self._check_writable()
-        if not 0 <= ttl <= MAX_TTL:
-            raise LocalError(f"ttl_milliseconds is {ttl}; give 1 to {MAX_TTL}, or 0 for ever", field="ttl_milliseconds")
+        check_ttl(ttl)
         if self.store.register(key) is None:  # a tombstone is kept beside what is written over it
             self._check_room(1)
-        if not ttl and not ephemeral:
-            return self._write(Kind.REGISTER, key, value, now)
-        expires_at = int((now + self.wall_offset) * 1000) + ttl if ttl else 0
-        return self._write(Kind.REGISTER, key, Lease(value, expires_at, ephemeral), now)
+        return self._write(Kind.REGISTER, key, self._content(value, ttl, ephemeral, now), now)
+
+    def put_many(self, entries: Sequence[PutEntry], now: float) -> list[Record]:
+        """Write registers in order, all of them or none; what is new goes out in one push.
+
+        Args:
+            entries: what to write, each with a `ttl` in bounds (`check_ttl`).
+            now: the time.
+        """
+        self._check_writable()
+        register = self.store.register
+        self._check_room(len({entry.key for entry in entries if register(entry.key) is None}))
+        write, content = self.store.write, self._content
+        records = [
+            write(Kind.REGISTER, key, content(value, ttl, ephemeral, now), now)
+            for key, value, ttl, ephemeral in entries
+        ]
+        self._spread(records, None)
+        self._push_rumors(now)
+        return records
 
     def delete(self, key: str, now: float) -> Record | None:
         """Delete a register; None if there was nothing to delete."""
@@ -518,6 +542,12 @@ class Engine:
                 f"the node holds {held} records, and max_records is {limit}; delete something and wait until its "
                 "tombstones are purged, or raise the limit"
             )
+
+    def _content(self, value: Value, ttl: int, ephemeral: bool, now: float) -> Value | Lease:
+        """What a register's record holds."""
+        if not ttl and not ephemeral:
+            return value
+        return Lease(value, int((now + self.wall_offset) * 1000) + ttl if ttl else 0, ephemeral)
 
     def _write(self, kind: Kind, slot: object, content: object, now: float) -> Record:
         record = self.store.write(kind, slot, content, now)
@@ -846,3 +876,9 @@ class Engine:
 
     def _notice(self, event: str, level: str, **facts: object) -> None:
         self._effects.append(Notice(event, level, dict(facts)))
+
+
+def check_ttl(ttl: int, field: str = "ttl_milliseconds") -> None:
+    """Refuse a time in milliseconds that is out of bounds; 0 is for ever."""
+    if not 0 <= ttl <= MAX_TTL:
+        raise LocalError(f"{field} is {ttl}; give 1 to {MAX_TTL}, or 0 for ever", field=field)

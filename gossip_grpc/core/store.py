@@ -43,6 +43,7 @@ from typing import Any
 
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import EVERYTHING, Coverage, Ranges
+from gossip_grpc.core.elements import Orders, Place
 from gossip_grpc.core.feed import Cause, CounterUpdate, RegisterUpdate, SetUpdate, Update
 from gossip_grpc.core.journal import Area, Changes, Kept, Knowledge
 from gossip_grpc.core.keys import SortedKeys
@@ -166,6 +167,7 @@ class Store:
         self._accusations: dict[str, dict[str, Record]] = {}
         self._sets: dict[str, dict[Value, tuple[Origin, ...]]] = {}
         self._set_keys = SortedKeys()
+        self._orders = Orders()
 
     # Reading
 
@@ -208,6 +210,21 @@ class Store:
     def set_keys(self, prefix: str = "", last: str | None = None) -> Iterator[str]:
         """Keys of sets that are not empty after `last`, in order."""
         return self._set_keys.after(prefix, last)
+
+    def places(self, key: str, last: Place | None = None) -> Iterator[Place]:
+        """Where the elements of a set stand that come after `last`, in order (see elements.py)."""
+        held = self.elements(key)
+        return self._orders.after(key, held, len(held), last)
+
+    def sort_in(self, most: int, set_key: str | None = None) -> bool:
+        """Prepare listings of keys, or of a set's elements, by so many of them; returns whether that was all.
+
+        A listing does it by itself, but may take a second or two for the first million (see keys.py).
+        """
+        if set_key is not None:
+            held = self.elements(set_key)
+            return self._orders.settle(set_key, held, len(held), most)
+        return all(keys.settle(most) for keys in (self._keys, self._counter_keys, self._set_keys))
 
     def members(self) -> dict[str, Record]:
         """The member records by node_id. Not to be changed."""
@@ -475,7 +492,7 @@ class Store:
             for record in self._slots[kind].values()
             if not coverage.covers(record.origin, record.sequence)
         ]
-        records += self._missing(self._logs, coverage, self._in_slot)
+        self._add_missing(records, self._logs, coverage, self._in_slot)
         self._settle()
         superseded = [
             record
@@ -483,7 +500,7 @@ class Store:
             for record in by_origin.values()
             if not coverage.covers(record.origin, record.sequence)
         ]
-        superseded += self._missing(self._grave_logs, coverage, self._in_grave)
+        self._add_missing(superseded, self._grave_logs, coverage, self._in_grave)
         return Delta(
             base,
             self.digest(),
@@ -494,12 +511,12 @@ class Store:
             clock=self.clock.time,
         )
 
-    def _missing(
-        self, logs: dict[Origin, _Log], coverage: Coverage, held: Callable[[Record], bool]
-    ) -> Iterator[Record]:
+    def _add_missing(
+        self, found: list[Record], logs: dict[Origin, _Log], coverage: Coverage, held: Callable[[Record], bool]
+    ) -> None:
         for origin in sorted(logs):
             if self.coverage.highest(origin) > coverage.sequence(origin):
-                yield from logs[origin].missing(origin, coverage, held)
+                found += logs[origin].missing(origin, coverage, held)
 
     # For a disk
 
@@ -938,7 +955,10 @@ class Store:
             if elements is None:
                 elements = self._sets[key] = {}
                 self._set_keys.add(key)
-            elements[element] = (*elements.get(element, ()), origin)
+            others = elements.get(element, ())
+            elements[element] = (*others, origin)
+            if not others:
+                self._orders.added(key, element)
         else:
             key, origin = slot
             if key not in self._counters:
@@ -960,6 +980,7 @@ class Store:
                 elements[element] = rest
                 return
             del elements[element]
+            self._orders.removed(key, element)
             if not elements:
                 del self._sets[key]
                 self._set_keys.discard(key)
