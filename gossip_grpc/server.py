@@ -39,6 +39,7 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2_grpc,
 )
 from gossip_grpc.peering import Probe
+from gossip_grpc.storage.schema import FORMAT
 from gossip_grpc.usage import limit_uses
 
 PING_TIMEOUT = 2.0
@@ -71,14 +72,18 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
 
     async def Push(self, request: peer_pb2.PushRequest, context: Any) -> peer_pb2.PushResponse:
         scheduler = self._node.scheduler
+        scheduler.check_room()
         response = scheduler.peering.push(request, scheduler.now())
         scheduler.pump()
+        if response.HasField("digest"):
+            await scheduler.may_show()
         return response
 
     async def Pull(self, request: peer_pb2.PullRequest, context: Any) -> AsyncIterator[peer_pb2.PullResponse]:
         scheduler = self._node.scheduler
         responses = scheduler.peering.pull(request)
         scheduler.pump()
+        await scheduler.may_show()
         with contextlib.closing(responses):
             for response in responses:
                 yield response
@@ -121,11 +126,14 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
         value = wire.decode_value(request.value)
         node.limits.check_key(key)
         node.limits.check_value(value)
+        durability = node.promise(request.durability)
         ttl, ephemeral = request.ttl_milliseconds, request.ephemeral
         record = node.engine.put(key, value, node.scheduler.now(), ttl=ttl, ephemeral=ephemeral)
         node.scheduler.pump()
+        await node.keep(durability)
         return kv_pb2.KeyValueServicePutResponse(
             session=wire.encode_session([record], record.clock),
+            durability=durability,
             expires_at_unix_milliseconds=lease_of(record).expires_at if ttl else 0,
         )
 
@@ -134,9 +142,11 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
     ) -> kv_pb2.KeyValueServiceDeleteResponse:
         node = self._node
         node.limits.check_key(request.key)
+        durability = node.promise(request.durability)
         record = node.engine.delete(request.key, node.scheduler.now())
         session = node.written([record] if record else [])
-        return kv_pb2.KeyValueServiceDeleteResponse(session=session, found=record is not None)
+        await node.keep(durability)
+        return kv_pb2.KeyValueServiceDeleteResponse(session=session, found=record is not None, durability=durability)
 
     async def List(
         self, request: kv_pb2.KeyValueServiceListRequest, context: Any
@@ -175,17 +185,22 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     ) -> counter_pb2.CounterServiceAddResponse:
         node = self._node
         node.limits.check_key(request.key)
+        durability = node.promise(request.durability)
         record = node.engine.add(request.key, request.amount, node.scheduler.now())
         session = node.written([record] if record else [])
-        return counter_pb2.CounterServiceAddResponse(session=session, value=self._counter(request.key).value)
+        value = self._counter(request.key).value
+        await node.keep(durability)
+        return counter_pb2.CounterServiceAddResponse(session=session, value=value, durability=durability)
 
     async def Reset(
         self, request: counter_pb2.CounterServiceResetRequest, context: Any
     ) -> counter_pb2.CounterServiceResetResponse:
         node = self._node
         node.limits.check_key(request.key)
-        records = node.engine.reset(request.key, node.scheduler.now())
-        return counter_pb2.CounterServiceResetResponse(session=node.written(records))
+        durability = node.promise(request.durability)
+        session = node.written(node.engine.reset(request.key, node.scheduler.now()))
+        await node.keep(durability)
+        return counter_pb2.CounterServiceResetResponse(session=session, durability=durability)
 
     async def List(
         self, request: counter_pb2.CounterServiceListRequest, context: Any
@@ -238,18 +253,22 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
     async def Add(self, request: set_pb2.SetServiceAddRequest, context: Any) -> set_pb2.SetServiceAddResponse:
         node = self._node
         elements = self._elements(request)
+        durability = node.promise(request.durability)
         held = node.engine.store.elements(request.key)
         added = sum(element not in held for element in elements)
-        records = node.engine.set_add(request.key, elements, node.scheduler.now())
-        return set_pb2.SetServiceAddResponse(session=node.written(records), added=added)
+        session = node.written(node.engine.set_add(request.key, elements, node.scheduler.now()))
+        await node.keep(durability)
+        return set_pb2.SetServiceAddResponse(session=session, added=added, durability=durability)
 
     async def Remove(self, request: set_pb2.SetServiceRemoveRequest, context: Any) -> set_pb2.SetServiceRemoveResponse:
         node = self._node
         elements = self._elements(request)
+        durability = node.promise(request.durability)
         held = node.engine.store.elements(request.key)
         removed = sum(element in held for element in elements)
-        records = node.engine.set_remove(request.key, elements, node.scheduler.now())
-        return set_pb2.SetServiceRemoveResponse(session=node.written(records), removed=removed)
+        session = node.written(node.engine.set_remove(request.key, elements, node.scheduler.now()))
+        await node.keep(durability)
+        return set_pb2.SetServiceRemoveResponse(session=session, removed=removed, durability=durability)
 
     async def List(self, request: set_pb2.SetServiceListRequest, context: Any) -> set_pb2.SetServiceListResponse:
         store = self._node.engine.store
@@ -321,12 +340,37 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             last_round_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
             limits=limit_uses(node),
+            storage=self._storage_status(),
             folded=[
                 common_pb2.Origin(node_id=node_id, generation=generation)
                 for node_id, generation in sorted(store.coverage.folded.items())
             ],
             tombstones_blocked=store.purge_blocked,
         )
+
+    def _storage_status(self) -> cluster_pb2.StorageStatus:
+        storage = self._node.storage
+        if storage is None:
+            return cluster_pb2.StorageStatus(default_durability=common_pb2.DURABILITY_MEMORY)
+        return cluster_pb2.StorageStatus(
+            default_durability=common_pb2.DURABILITY_DISK,
+            file_bytes=storage.file_bytes,
+            pending_changes=storage.pending,
+            error=storage.error,
+            commits=storage.commits,
+            format_version=FORMAT,
+        )
+
+    async def Backup(
+        self, request: cluster_pb2.ClusterServiceBackupRequest, context: Any
+    ) -> AsyncIterator[cluster_pb2.ClusterServiceBackupResponse]:
+        path = await self._node.copy()
+        try:
+            with path.open("rb") as file:
+                while data := await asyncio.to_thread(file.read, PAGE_BYTES):
+                    yield cluster_pb2.ClusterServiceBackupResponse(data=data)
+        finally:
+            path.unlink(missing_ok=True)
 
     async def ListMembers(
         self, request: cluster_pb2.ClusterServiceListMembersRequest, context: Any

@@ -141,6 +141,16 @@ def node_options(*, hidden: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+def durability_option(function: F) -> F:
+    """Adds `--durability`, for commands that write."""
+    return click.option(
+        "--durability",
+        type=click.Choice(["memory", "disk"]),
+        help="What success is to mean: the write is in the node's memory, or on its disk.  [default: disk, at a node "
+        "that has one]",
+    )(function)
+
+
 def _keep_examples(text: str | None) -> str:
     """Marks for click, which fills paragraphs, those with indented lines: they stay as they are."""
     return re.sub(r"(?m)(?:\A|(?<=\n\n))(?=\S.*\n +\S)", "\b\n", cleandoc(text or ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from gossip_grpc.cli import show
-from gossip_grpc.cli.base import Group, Settings, node_options
+from gossip_grpc.cli.base import Group, Settings, durability_option, node_options
 from gossip_grpc.cli.kv import session_as_json
 
 
@@ -21,9 +21,10 @@ def counter() -> None:
 @counter.command()
 @click.argument("key")
 @click.argument("amount", type=int, default=1)
+@durability_option
 @node_options()
 @click.pass_obj
-def add(settings: Settings, key: str, amount: int) -> None:
+def add(settings: Settings, key: str, amount: int, durability: str | None) -> None:
     """Add AMOUNT, or 1, to a counter and print its value.
 
     A negative amount subtracts. An addition whose answer was lost may have been counted: look before you repeat it.
@@ -33,7 +34,7 @@ def add(settings: Settings, key: str, amount: int) -> None:
       gossip-grpc counter add stock -5
     """
     with settings.client() as client:
-        _print(settings, key, client.counter.add(key, amount))
+        _print(settings, key, client.counter.add(key, amount, durability=durability))
 
 
 @counter.command()
@@ -52,9 +53,10 @@ def get(settings: Settings, key: str) -> None:
 
 @counter.command()
 @click.argument("key")
+@durability_option
 @node_options()
 @click.pass_obj
-def reset(settings: Settings, key: str) -> None:
+def reset(settings: Settings, key: str, durability: str | None) -> None:
     """Set a counter back to 0.
 
     Additions that the node has not seen yet survive.
@@ -63,7 +65,7 @@ def reset(settings: Settings, key: str) -> None:
       gossip-grpc counter reset hits
     """
     with settings.client() as client:
-        session = client.counter.reset(key)
+        session = client.counter.reset(key, durability=durability)
     if settings.json:
         show.as_json({"key": key, **session_as_json(session)})
 

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from gossip_grpc.cli import bulk, show
-from gossip_grpc.cli.base import Group, Settings, node_options
+from gossip_grpc.cli.base import Group, Settings, durability_option, node_options
 
 if TYPE_CHECKING:
     from gossip_grpc.client import Entry, Session
@@ -60,9 +60,10 @@ def get(settings: Settings, key: str) -> None:
 @click.argument("key")
 @click.argument("value", required=False)
 @click.option("--file", type=click.File("rb"), metavar="PATH", help="Write the content of a file, as bytes.")
+@durability_option
 @node_options()
 @click.pass_obj
-def put(settings: Settings, key: str, value: str | None, file: IO[bytes] | None) -> None:
+def put(settings: Settings, key: str, value: str | None, file: IO[bytes] | None, durability: str | None) -> None:
     """Write a key.
 
     VALUE is text; `-` reads it from standard input, where it must be UTF-8 and is taken with all its newlines. Bytes
@@ -88,16 +89,17 @@ def put(settings: Settings, key: str, value: str | None, file: IO[bytes] | None)
     else:
         content = str(value)
     with settings.client() as client:
-        session = client.kv.put(key, content)
+        session = client.kv.put(key, content, durability=durability)
     if settings.json:
         show.as_json({"key": key, **session_as_json(session)})
 
 
 @kv.command()
 @click.argument("key")
+@durability_option
 @node_options()
 @click.pass_obj
-def delete(settings: Settings, key: str) -> None:
+def delete(settings: Settings, key: str, durability: str | None) -> None:
     """Delete a key everywhere.
 
     Says whether the node held a value for it; to delete what is not there is no failure.
@@ -106,7 +108,7 @@ def delete(settings: Settings, key: str) -> None:
       gossip-grpc kv delete greeting
     """
     with settings.client() as client:
-        deletion = client.kv.delete(key)
+        deletion = client.kv.delete(key, durability=durability)
     if settings.json:
         show.as_json({"key": key, "found": deletion.found, **session_as_json(deletion.session)})
     else:

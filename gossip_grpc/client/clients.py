@@ -187,14 +187,14 @@ class KeyValue(_Group):
     delete = _blocking(verbs.delete_entry)
     list = _iterating(verbs.list_entries)
 
-    def put_many(self, entries: Entries) -> Written:
+    def put_many(self, entries: Entries, *, durability: str | None = None) -> Written:
         """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
 
         They may be far more than fit into memory, and come as slowly as they like. They are sent in batches of up to
         1,000, each written whole or not at all. If one is refused, or the node cannot be reached any more, those before
         it stay written: `metadata["written"]` of the error says how many entries that is at least.
         """
-        upload = Upload()
+        upload = Upload(durability)
         for entry in entries_of(entries):
             if (call := upload.add(entry)) is not None:
                 self._send(upload, call)
@@ -241,7 +241,9 @@ class AsyncKeyValue(_AsyncGroup):
     delete = _awaiting(verbs.delete_entry)
     list = _iterating_async(verbs.list_entries)
 
-    async def put_many(self, entries: Entries | AsyncIterable[tuple[str, Value] | Item]) -> Written:
+    async def put_many(
+        self, entries: Entries | AsyncIterable[tuple[str, Value] | Item], *, durability: str | None = None
+    ) -> Written:
         """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
 
         They may be far more than fit into memory, and come as slowly as they like, from an async iterable too. They are
@@ -249,7 +251,7 @@ class AsyncKeyValue(_AsyncGroup):
         reached any more, those before it stay written: `metadata["written"]` of the error says how many entries that is
         at least.
         """
-        upload = Upload()
+        upload = Upload(durability)
         if isinstance(entries, AsyncIterable):
             async for entry in entries:
                 if (call := upload.add(entry)) is not None:
@@ -301,6 +303,7 @@ class Cluster:
     forget = _blocking(verbs.forget_member)
     ping = _blocking(verbs.ping_member)
     watch = _streaming(verbs.watch_members)
+    backup = _streaming(verbs.backup)
 
 
 class Client(Cluster):
@@ -376,6 +379,7 @@ class AsyncCluster:
     forget = _awaiting(verbs.forget_member)
     ping = _awaiting(verbs.ping_member)
     watch = _streaming_async(verbs.watch_members)
+    backup = _streaming_async(verbs.backup)
 
 
 class AsyncClient(AsyncCluster):

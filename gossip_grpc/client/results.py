@@ -246,6 +246,31 @@ class GossipCounters:
     generations_folded: int = 0
 
 
+class Durability(StrEnum):
+    """What the acknowledgement of a write means."""
+
+    MEMORY = "memory"
+    """The node holds it, and pushes it on."""
+    DISK = "disk"
+    """It is on the node's disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStatus:
+    """What the node keeps on disk."""
+
+    default_durability: Durability = Durability.MEMORY
+    """What a write's acknowledgement means if the caller does not say."""
+    file_bytes: int = 0
+    pending_changes: int = 0
+    """Changes that wait to be written."""
+    error: str = ""
+    """Why the last attempt to write failed; empty while all is well."""
+    commits: int = 0
+    format_version: int = 0
+    """0 without a data directory."""
+
+
 @dataclass(frozen=True, slots=True)
 class LimitUse:
     """How much of a limit is used: of one on single items 0, no account is kept of those."""
@@ -285,6 +310,7 @@ class Status:
     last_round_peer: str
     limits: dict[str, LimitUse] = field(default_factory=dict)
     """By the name of the setting."""
+    storage: StorageStatus = field(default_factory=StorageStatus)
     folded: dict[str, int] = field(default_factory=dict)
     """Nodes of whose generations up to this one everything counts as covered."""
     tombstones_blocked: int = 0

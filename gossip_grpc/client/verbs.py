@@ -18,6 +18,7 @@ from gossip_grpc.client.results import (
     Counter,
     Deletion,
     Dot,
+    Durability,
     Entry,
     Explanation,
     GossipCounters,
@@ -34,6 +35,7 @@ from gossip_grpc.client.results import (
     Session,
     SetSummary,
     Status,
+    StorageStatus,
     Value,
 )
 from gossip_grpc.errors import InvalidArgumentError, Reason
@@ -124,20 +126,26 @@ def get_entry(key: str) -> Call[Entry]:
     )
 
 
-def put_entry(key: str, value: Value) -> Call[Session]:
-    """Writes one key. UnavailableError until the node has synced once with its cluster."""
+def put_entry(key: str, value: Value, *, durability: str | None = None) -> Call[Session]:
+    """Writes one key. UnavailableError until the node has synced once with its cluster.
+
+    The answer means that the write is in the node's memory, or on its `disk`: what `durability` says, or without it the
+    best that the node has. So it is for all that write.
+    """
     return _call(
         lambda stubs: stubs.kv.Put,
-        kv_pb2.KeyValueServicePutRequest(key=_text("key", key), value=_value("value", value)),
+        kv_pb2.KeyValueServicePutRequest(
+            key=_text("key", key), value=_value("value", value), durability=_durability(durability)
+        ),
         lambda response: _read_session(response.session),
     )
 
 
-def delete_entry(key: str) -> Call[Deletion]:
+def delete_entry(key: str, *, durability: str | None = None) -> Call[Deletion]:
     """Deletes one key everywhere. The answer is false if the node held no value for it; that is no error."""
     return _call(
         lambda stubs: stubs.kv.Delete,
-        kv_pb2.KeyValueServiceDeleteRequest(key=_text("key", key)),
+        kv_pb2.KeyValueServiceDeleteRequest(key=_text("key", key), durability=_durability(durability)),
         lambda response: Deletion(response.found, _read_session(response.session)),
     )
 
@@ -167,23 +175,25 @@ def get_counter(key: str) -> Call[int]:
     )
 
 
-def add_to_counter(key: str, amount: int) -> Call[int]:
+def add_to_counter(key: str, amount: int, *, durability: str | None = None) -> Call[int]:
     """Adds to a counter, or subtracts; returns the value after it. Not idempotent: do not retry blindly.
 
     InvalidArgumentError (reason COUNTER_OVERFLOW) if the value would leave the range of int64.
     """
     return _call(
         lambda stubs: stubs.counter.Add,
-        counter_pb2.CounterServiceAddRequest(key=_text("key", key), amount=_integer("amount", amount, 64)),
+        counter_pb2.CounterServiceAddRequest(
+            key=_text("key", key), amount=_integer("amount", amount, 64), durability=_durability(durability)
+        ),
         lambda response: response.value,
     )
 
 
-def reset_counter(key: str) -> Call[Session]:
+def reset_counter(key: str, *, durability: str | None = None) -> Call[Session]:
     """Sets what the node has seen of a counter back to 0. Additions it has not seen yet survive."""
     return _call(
         lambda stubs: stubs.counter.Reset,
-        counter_pb2.CounterServiceResetRequest(key=_text("key", key)),
+        counter_pb2.CounterServiceResetRequest(key=_text("key", key), durability=_durability(durability)),
         lambda response: _read_session(response.session),
     )
 
@@ -214,20 +224,24 @@ def list_elements(key: str) -> Listing[Value]:
     )
 
 
-def add_elements(key: str, *elements: Value) -> Call[int]:
+def add_elements(key: str, *elements: Value, durability: str | None = None) -> Call[int]:
     """Adds elements to a set, all or none; returns how many of them the node did not hold before."""
     return _call(
         lambda stubs: stubs.set.Add,
-        set_pb2.SetServiceAddRequest(key=_text("key", key), elements=_elements(elements)),
+        set_pb2.SetServiceAddRequest(
+            key=_text("key", key), elements=_elements(elements), durability=_durability(durability)
+        ),
         lambda response: response.added,
     )
 
 
-def remove_elements(key: str, *elements: Value) -> Call[int]:
+def remove_elements(key: str, *elements: Value, durability: str | None = None) -> Call[int]:
     """Removes elements from a set; returns how many of them the node held."""
     return _call(
         lambda stubs: stubs.set.Remove,
-        set_pb2.SetServiceRemoveRequest(key=_text("key", key), elements=_elements(elements)),
+        set_pb2.SetServiceRemoveRequest(
+            key=_text("key", key), elements=_elements(elements), durability=_durability(durability)
+        ),
         lambda response: response.removed,
     )
 
@@ -331,6 +345,15 @@ def leave() -> Call[int]:
     )
 
 
+def backup() -> Stream[bytes]:
+    """Iterates over the bytes of a file that holds all that the node holds, as of one moment."""
+    return Stream(
+        lambda stubs: stubs.cluster.Backup,
+        cluster_pb2.ClusterServiceBackupRequest(),
+        lambda response: response.data,
+    )
+
+
 # --- arguments into requests ---
 
 
@@ -367,6 +390,14 @@ def _integer(field: str, given: object, bits: int) -> int:
     if not -(2 ** (bits - 1)) <= given < 2 ** (bits - 1):
         raise _refused(field, f"must be between -2^{bits - 1} and 2^{bits - 1} - 1, not {given}")
     return given
+
+
+def _durability(given: object) -> common_pb2.Durability.ValueType:
+    if given is None:
+        return common_pb2.DURABILITY_UNSPECIFIED
+    if not isinstance(given, str) or given not in _DURABILITIES:
+        raise _refused("durability", f"must be one of {', '.join(_DURABILITIES)}, not {given!r}")
+    return _DURABILITIES[given]
 
 
 def _statuses(given: Iterable[object]) -> list[cluster_pb2.MemberStatus.ValueType]:
@@ -408,6 +439,10 @@ _EVENTS: dict[int, MemberEventKind] = {
     if kind is not MemberEventKind.UNKNOWN
 }
 _NUMBERS = {str(status): number for number, status in _STATUSES.items()}
+_DURABILITIES: dict[str, common_pb2.Durability.ValueType] = {
+    Durability.MEMORY: common_pb2.DURABILITY_MEMORY,
+    Durability.DISK: common_pb2.DURABILITY_DISK,
+}
 _COUNTERS = tuple(field.name for field in fields(GossipCounters))
 
 
@@ -485,6 +520,18 @@ def _read_event(response: cluster_pb2.ClusterServiceWatchMembersResponse) -> Mem
     )
 
 
+def _read_storage(storage: cluster_pb2.StorageStatus) -> StorageStatus:
+    on_disk = storage.default_durability == common_pb2.DURABILITY_DISK
+    return StorageStatus(
+        default_durability=Durability.DISK if on_disk else Durability.MEMORY,
+        file_bytes=storage.file_bytes,
+        pending_changes=storage.pending_changes,
+        error=storage.error,
+        commits=storage.commits,
+        format_version=storage.format_version,
+    )
+
+
 def _read_status(response: cluster_pb2.ClusterServiceGetStatusResponse) -> Status:
     coverage = [(_read_origin(item.origin), item) for item in response.coverage]
     return Status(
@@ -513,6 +560,7 @@ def _read_status(response: cluster_pb2.ClusterServiceGetStatusResponse) -> Statu
         last_round_seconds=response.last_round_seconds if response.HasField("last_round_seconds") else None,
         last_round_peer=response.last_round_peer,
         limits={use.name: LimitUse(use.used, use.limit) for use in response.limits},
+        storage=_read_storage(response.storage),
         folded={origin.node_id: origin.generation for origin in response.folded},
         tombstones_blocked=response.tombstones_blocked,
     )

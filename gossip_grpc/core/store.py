@@ -124,6 +124,9 @@ class Store:
         members_changed: names of the members that such changes since the last look were about; emptied by who looks.
         live: number of live user records.
         purge_blocked: tombstones that are old enough to purge but not settled.
+        reserved: no write gets a sequence up to it: some may have been used by writes that were lost in a crash before
+            a peer saw them. The next write covers them too; not before, for peers that know more tell that this store
+            is an old copy.
         expired: how many leases have ended, those abandoned among them.
         folds: how many generations have been folded here.
         wall_offset: Unix time less the steady clock, in seconds; leases end by it.
@@ -140,6 +143,7 @@ class Store:
         self.members_changed: set[str] = set()
         self.live = 0
         self.purge_blocked = 0
+        self.reserved = 0
         self.expired = 0
         self.folds = 0
         self.wall_offset = 0.0
@@ -257,14 +261,19 @@ class Store:
         own = self.coverage.sequence(self.origin)
         return {**self._context, self.origin: own} if own else dict(self._context)
 
+    @property
+    def next_sequence(self) -> int:
+        """The sequence of the next local write."""
+        return max(self.coverage.sequence(self.origin), self.reserved) + 1
+
     # Writing
 
     def write(self, kind: Kind, slot: Hashable, content: Any, now: float) -> Record:
         """Make a local write, which always wins its slot for what this store has merged."""
         self._now = now
-        sequence = self.coverage.sequence(self.origin) + 1
+        sequence = self.next_sequence
         record = Record(kind, slot, self.origin, sequence, self.clock.tick(), content)
-        self.coverage.add(self.origin, sequence)
+        self.coverage.add_range(self.origin, self.coverage.sequence(self.origin) + 1, sequence)
         self.version += 1
         self._apply(record, now)
         return record
@@ -423,6 +432,7 @@ class Store:
         """Write as a new life from now on. What the old one wrote, as far as it is covered here, is settled."""
         old, written = self.origin, self.coverage.sequence(self.origin)
         self.origin = Origin(old.node_id, generation)
+        self.reserved = 0
         if written:
             self.learn_context({old: written})
         self._note_origin(old)
@@ -604,14 +614,24 @@ class Store:
                 store._place_lease(record)
         return store
 
-    def keep_journal(self) -> None:
-        """Note from now on what changes, for `take_changes`; all that there is counts as changed."""
+    def keep_journal(self, *, known: bool = False) -> None:
+        """Note from now on what changes, for `take_changes`; all that there is counts as changed, if not `known`."""
+        if known:
+            self._journal, self.coverage.changed = [], set()
+            return
         self._journal = [
             *self.records(),
             *(record for aside in (self._guards, self._graves) for kept in aside.values() for record in kept.values()),
         ]
         folded = (Origin(node_id, last) for node_id, last in self.coverage.folded.items())
         self.coverage.changed = {*self.coverage.origins(), *self.floor, *self._context, *folded}
+
+    def snapshot(self) -> Changes:
+        """All that there is, as changes; for a store that keeps no journal."""
+        self.keep_journal()
+        changes = self.take_changes()
+        self._journal = self.coverage.changed = None
+        return changes or Changes(self.origin, self.clock.time, 0, [], [], {}, {}, own=False)
 
     def take_changes(self) -> Changes | None:
         """What has changed since the last time; None if nothing has.
