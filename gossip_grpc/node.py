@@ -27,6 +27,7 @@ from gossip_grpc import __version__, addresses, wire
 from gossip_grpc.channels import RECEIVE_BYTES
 from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
+from gossip_grpc.client.results import Session
 from gossip_grpc.client.verbs import Call, Stream
 from gossip_grpc.collector import keep_pauses_short
 from gossip_grpc.config import Config
@@ -67,6 +68,7 @@ from gossip_grpc.server import (
     PeerServicer,
     SetServicer,
 )
+from gossip_grpc.sessions import DEFAULT_PATIENCE, Sessions
 from gossip_grpc.storage.copies import write_snapshot
 from gossip_grpc.storage.writer import Contents, Storage
 from gossip_grpc.watching import MemberEvents
@@ -129,6 +131,7 @@ class Node(AsyncCluster):
         self.scheduler: Scheduler
         self.storage: Storage | None = None
         self._contents: Contents
+        self.sessions: Sessions
         self._services = _Services(self)
         self._servers: list[grpc.aio.Server] = []
         self._health = health.aio.HealthServicer()
@@ -167,6 +170,7 @@ class Node(AsyncCluster):
             step_down=self._step_down,
             storage=self.storage,
         )
+        self.sessions = Sessions(self.scheduler)
         self._register(peer_server, client_server)
         for service in ("", *CLIENT_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -193,6 +197,7 @@ class Node(AsyncCluster):
         self.request_stop("stopping")
         peers = await self.leave() if self.failure is None else 0
         await self.scheduler.stop()
+        self.sessions.close()
         self.events.close()  # servers wait for calls, and these have no end of their own
         await asyncio.gather(*(server.stop(STOP_GRACE) for server in self._servers))
         if self.storage is not None:
@@ -285,6 +290,19 @@ class Node(AsyncCluster):
             return await self.storage.backup()
         store = self.engine.store
         return await asyncio.to_thread(write_snapshot, self.config.cluster, store.snapshot(), store.wall_offset)
+
+    async def reach(self, session: Session, *, patience: float = DEFAULT_PATIENCE) -> None:
+        """Wait until this node has what a session has written or seen elsewhere; its own writes it has at once.
+
+        Raises:
+            DeadlineError: it has not after so many seconds; `metadata["missing"]` names what is missing.
+        """
+        self._check_started()
+        message = common_pb2.Session.FromString(session.to_bytes())
+        try:
+            await self.sessions.wait(wire.decode_session(message), patience)
+        except ProtocolError as error:
+            raise _for_users(error) from error
 
     def written(self, records: Sequence[Record]) -> common_pb2.Session:
         """Send on its way what a verb has written; returns its token."""

@@ -86,6 +86,8 @@ class Scheduler:
         self._ready = ready
         self._changed = changed
         self._step_down = step_down
+        self.on_input: Callable[[], None] | None = None
+        """Called after every input of the engine, while somebody waits for what an input may bring."""
         self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -147,6 +149,8 @@ class Scheduler:
         if self.engine.ready and not self._was_ready:
             self._was_ready = True
             self._ready()
+        if self.on_input is not None:
+            self.on_input()
         deadline = self.engine.deadline()
         if self._timer is None or self._due != deadline:
             if self._timer is not None:

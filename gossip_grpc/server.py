@@ -1,7 +1,8 @@
 """The servicers of both listeners; what they raise becomes a status in edge.py.
 
-A servicer's method checks the request, calls one verb of the engine and builds the response. It never awaits between
-reading and changing state: a missed deadline cancels the handler at its awaits, and only there.
+A servicer's method waits for the request's session, checks the request, calls one verb of the engine and builds the
+response. It never awaits between reading and changing state: a missed deadline cancels the handler at its awaits, and
+only there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.messages import Call, ProbeRequest
-from gossip_grpc.core.records import Value
+from gossip_grpc.core.records import Kind, Record, Value
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.errors import LocalError, NotFoundError, Reason
 from gossip_grpc.gen.gossip.v1 import (
@@ -113,14 +114,18 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
         self._node = node
 
     async def Get(self, request: kv_pb2.KeyValueServiceGetRequest, context: Any) -> kv_pb2.KeyValueServiceGetResponse:
+        await self._node.sessions.reach(request, context)
         key = request.key
         self._node.limits.check_key(key)
         record = self._node.engine.store.register(key)
         if record is None:
-            raise NotFoundError(f"there is no value for {key!r} at this node")
+            deleted = self._node.engine.store.get(Kind.REGISTER, key)
+            metadata = {} if deleted is None else {"session": wire.encode_token(deleted)}
+            raise NotFoundError(f"there is no value for {key!r} at this node", metadata=metadata)
         return kv_pb2.KeyValueServiceGetResponse(entry=wire.encode_entry(record))
 
     async def Put(self, request: kv_pb2.KeyValueServicePutRequest, context: Any) -> kv_pb2.KeyValueServicePutResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         key = request.key
         value = wire.decode_value(request.value)
@@ -140,6 +145,7 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
     async def Delete(
         self, request: kv_pb2.KeyValueServiceDeleteRequest, context: Any
     ) -> kv_pb2.KeyValueServiceDeleteResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
         durability = node.promise(request.durability)
@@ -151,6 +157,7 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
     async def List(
         self, request: kv_pb2.KeyValueServiceListRequest, context: Any
     ) -> kv_pb2.KeyValueServiceListResponse:
+        await self._node.sessions.reach(request, context)
         store = self._node.engine.store
 
         def entries(prefix: str, last: str | None) -> Iterator[tuple[str, kv_pb2.Entry]]:
@@ -165,7 +172,7 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
     async def PutMany(
         self, requests: AsyncIterator[kv_pb2.KeyValueServicePutManyRequest], context: Any
     ) -> kv_pb2.KeyValueServicePutManyResponse:
-        return await bulk.put_many(self._node, requests)
+        return await bulk.put_many(self._node, requests, context)
 
 
 class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
@@ -177,12 +184,15 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     async def Get(
         self, request: counter_pb2.CounterServiceGetRequest, context: Any
     ) -> counter_pb2.CounterServiceGetResponse:
+        await self._node.sessions.reach(request, context)
         self._node.limits.check_key(request.key)
-        return counter_pb2.CounterServiceGetResponse(counter=self._counter(request.key))
+        session = wire.encode_reading(self._node.engine.store.counter_records(request.key))
+        return counter_pb2.CounterServiceGetResponse(counter=self._counter(request.key), session=session)
 
     async def Add(
         self, request: counter_pb2.CounterServiceAddRequest, context: Any
     ) -> counter_pb2.CounterServiceAddResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
         durability = node.promise(request.durability)
@@ -195,6 +205,7 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     async def Reset(
         self, request: counter_pb2.CounterServiceResetRequest, context: Any
     ) -> counter_pb2.CounterServiceResetResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
         durability = node.promise(request.durability)
@@ -205,6 +216,7 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     async def List(
         self, request: counter_pb2.CounterServiceListRequest, context: Any
     ) -> counter_pb2.CounterServiceListResponse:
+        await self._node.sessions.reach(request, context)
         store = self._node.engine.store
 
         def counters(prefix: str, last: str | None) -> Iterator[tuple[str, counter_pb2.Counter]]:
@@ -226,6 +238,7 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         self._node = node
 
     async def Get(self, request: set_pb2.SetServiceGetRequest, context: Any) -> set_pb2.SetServiceGetResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
         limit = node.limits.page_size(request.page_size)
@@ -233,9 +246,13 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         token = wire.decode_page_token(scope, request.page_token)
         store = node.engine.store
 
+        read: list[Record] = []
+
         def places(last: Place | None) -> Iterator[tuple[Place, common_pb2.Value]]:
             for place in store.places(request.key, last):
-                yield place, wire.encode_value(element_at(place))
+                element = element_at(place)
+                read.extend(store.additions(request.key, element))
+                yield place, wire.encode_value(element)
 
         await _sort_in(store, request.key)
         last = (token[0], token[1:]) if token else None
@@ -248,9 +265,11 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
             elements=[value for _, value in page],
             next_page_token=following,
             size=len(store.elements(request.key)),
+            session=wire.encode_reading(read),
         )
 
     async def Add(self, request: set_pb2.SetServiceAddRequest, context: Any) -> set_pb2.SetServiceAddResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         elements = self._elements(request)
         durability = node.promise(request.durability)
@@ -261,6 +280,7 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         return set_pb2.SetServiceAddResponse(session=session, added=added, durability=durability)
 
     async def Remove(self, request: set_pb2.SetServiceRemoveRequest, context: Any) -> set_pb2.SetServiceRemoveResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         elements = self._elements(request)
         durability = node.promise(request.durability)
@@ -271,6 +291,7 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         return set_pb2.SetServiceRemoveResponse(session=session, removed=removed, durability=durability)
 
     async def List(self, request: set_pb2.SetServiceListRequest, context: Any) -> set_pb2.SetServiceListResponse:
+        await self._node.sessions.reach(request, context)
         store = self._node.engine.store
 
         def sets(prefix: str, last: str | None) -> Iterator[tuple[str, set_pb2.SetSummary]]:

@@ -7,7 +7,7 @@ configuration; here is only what would not become a request at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -68,11 +68,15 @@ class Stubs:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One call with one response: which method, with what request or requests, and how its response is read."""
+    """One call with one response: with what request or requests, how it is read, and what it tells of a session.
+
+    `token` is given the response and what was read of it; a call about no data tells nothing.
+    """
 
     method: Callable[[Stubs], Callable[..., Any]]
     request: Message | Iterator[Message]
     read: Callable[[Any], T]
+    token: Callable[[Any, T], Session | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +102,25 @@ def _call(
     method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[_Request, _Response]],
     request: _Request,
     read: Callable[[_Response], T],
+    token: Callable[[_Response, T], Session | None] | None = None,
 ) -> Call[T]:
-    # A function rather than the class itself: so the type checker ties the three together.
-    return Call(method, request, read)
+    # A function rather than the class itself: so the type checker ties them together.
+    return Call(method, request, read, token)
 
 
 def _listing(
     method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[_Request, _Page]],
     request: Callable[[str], _Request],
     read: Callable[[_Page], Iterable[T]],
+    token: Callable[[_Page, list[T]], Session | None] | None = None,
 ) -> Listing[T]:
-    def page(token: str) -> Call[tuple[list[T], str]]:
-        return _call(method, request(token), lambda response: (list(read(response)), response.next_page_token))
+    def page(page_token: str) -> Call[tuple[list[T], str]]:
+        return _call(
+            method,
+            request(page_token),
+            lambda response: (list(read(response)), response.next_page_token),
+            None if token is None else lambda response, found: token(response, found[0]),
+        )
 
     return page
 
@@ -123,6 +134,7 @@ def get_entry(key: str) -> Call[Entry]:
         lambda stubs: stubs.kv.Get,
         kv_pb2.KeyValueServiceGetRequest(key=_text("key", key)),
         lambda response: _read_entry(response.entry),
+        lambda _, entry: _seen([entry]),
     )
 
 
@@ -137,7 +149,8 @@ def put_entry(key: str, value: Value, *, durability: str | None = None) -> Call[
         kv_pb2.KeyValueServicePutRequest(
             key=_text("key", key), value=_value("value", value), durability=_durability(durability)
         ),
-        lambda response: _read_session(response.session),
+        lambda response: Session.from_message(response.session),
+        lambda _, session: session,
     )
 
 
@@ -146,7 +159,8 @@ def delete_entry(key: str, *, durability: str | None = None) -> Call[Deletion]:
     return _call(
         lambda stubs: stubs.kv.Delete,
         kv_pb2.KeyValueServiceDeleteRequest(key=_text("key", key), durability=_durability(durability)),
-        lambda response: Deletion(response.found, _read_session(response.session)),
+        lambda response: Deletion(response.found, Session.from_message(response.session)),
+        lambda _, deletion: deletion.session,
     )
 
 
@@ -160,6 +174,7 @@ def list_entries(prefix: str = "", page_size: int = 0) -> Listing[Entry]:
         lambda stubs: stubs.kv.List,
         lambda token: kv_pb2.KeyValueServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
         lambda response: map(_read_entry, response.entries),
+        lambda _, entries: _seen(entries),
     )
 
 
@@ -172,6 +187,7 @@ def get_counter(key: str) -> Call[int]:
         lambda stubs: stubs.counter.Get,
         counter_pb2.CounterServiceGetRequest(key=_text("key", key)),
         lambda response: response.counter.value,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -186,6 +202,7 @@ def add_to_counter(key: str, amount: int, *, durability: str | None = None) -> C
             key=_text("key", key), amount=_integer("amount", amount, 64), durability=_durability(durability)
         ),
         lambda response: response.value,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -194,7 +211,8 @@ def reset_counter(key: str, *, durability: str | None = None) -> Call[Session]:
     return _call(
         lambda stubs: stubs.counter.Reset,
         counter_pb2.CounterServiceResetRequest(key=_text("key", key), durability=_durability(durability)),
-        lambda response: _read_session(response.session),
+        lambda response: Session.from_message(response.session),
+        lambda _, session: session,
     )
 
 
@@ -221,6 +239,7 @@ def list_elements(key: str) -> Listing[Value]:
         lambda stubs: stubs.set.Get,
         lambda token: set_pb2.SetServiceGetRequest(key=key, page_token=token),
         lambda response: map(_read_value, response.elements),
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -232,6 +251,7 @@ def add_elements(key: str, *elements: Value, durability: str | None = None) -> C
             key=_text("key", key), elements=_elements(elements), durability=_durability(durability)
         ),
         lambda response: response.added,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -243,6 +263,7 @@ def remove_elements(key: str, *elements: Value, durability: str | None = None) -
             key=_text("key", key), elements=_elements(elements), durability=_durability(durability)
         ),
         lambda response: response.removed,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -458,8 +479,17 @@ def _read_dot(dot: common_pb2.Dot) -> Dot:
     return Dot(_read_origin(dot.origin), dot.sequence)
 
 
-def _read_session(session: common_pb2.Session) -> Session:
-    return Session(session.clock, tuple(map(_read_dot, session.dots)))
+def _seen(entries: Sequence[Entry]) -> Session:
+    """The token of entries that were read: of each origin the last write, with all before it where there are more."""
+    clock = max((entry.clock for entry in entries), default=0)
+    if len(entries) == 1:
+        return Session(clock, (entries[0].dot,))
+    last: dict[Origin, Dot] = {}
+    for entry in entries:
+        dot = entry.dot
+        if dot.origin not in last or last[dot.origin].sequence < dot.sequence:
+            last[dot.origin] = dot
+    return Session(clock, (), tuple(last.values()))
 
 
 def _read_entry(entry: kv_pb2.Entry) -> Entry:
