@@ -18,8 +18,9 @@ from google.protobuf.message import Message
 
 from gossip_grpc import __version__, bulk, members, wire
 from gossip_grpc.core.elements import Place, element_at
+from gossip_grpc.core.feed import Update
 from gossip_grpc.core.leases import lease_of
-from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
+from gossip_grpc.core.limits import MAX_ELEMENTS
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.messages import Call, ProbeRequest
@@ -39,9 +40,11 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2,
     set_pb2_grpc,
 )
+from gossip_grpc.key_views import CounterView, KeyValueView, SetView
 from gossip_grpc.peering import Probe
 from gossip_grpc.storage.schema import FORMAT
 from gossip_grpc.usage import limit_uses
+from gossip_grpc.watching import View
 
 PING_TIMEOUT = 2.0
 """Seconds that a member may take to answer Ping."""
@@ -174,6 +177,11 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
     ) -> kv_pb2.KeyValueServicePutManyResponse:
         return await bulk.put_many(self._node, requests, context)
 
+    def Watch(
+        self, request: kv_pb2.KeyValueServiceWatchRequest, context: Any
+    ) -> AsyncIterator[kv_pb2.KeyValueServiceWatchResponse]:
+        return _watch(self._node, KeyValueView, request, context)
+
 
 class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     """Counters."""
@@ -226,9 +234,13 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
         items, token = await _page(self._node, "counter", request, counters)
         return counter_pb2.CounterServiceListResponse(counters=items, next_page_token=token)
 
+    def Watch(
+        self, request: counter_pb2.CounterServiceWatchRequest, context: Any
+    ) -> AsyncIterator[counter_pb2.CounterServiceWatchResponse]:
+        return _watch(self._node, CounterView, request, context)
+
     def _counter(self, key: str) -> counter_pb2.Counter:
-        value = self._node.engine.store.counter(key)
-        return counter_pb2.Counter(key=key, value=min(max(value, INT64_MIN), INT64_MAX))
+        return wire.encode_counter(key, self._node.engine.store.counter(key))
 
 
 class SetServicer(set_pb2_grpc.SetServiceServicer):
@@ -300,6 +312,11 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
 
         items, token = await _page(self._node, "sets", request, sets)
         return set_pb2.SetServiceListResponse(sets=items, next_page_token=token)
+
+    def Watch(
+        self, request: set_pb2.SetServiceWatchRequest, context: Any
+    ) -> AsyncIterator[set_pb2.SetServiceWatchResponse]:
+        return _watch(self._node, SetView, request, context)
 
     def _elements(self, request: set_pb2.SetServiceAddRequest | set_pb2.SetServiceRemoveRequest) -> list[Value]:
         limits = self._node.limits
@@ -464,6 +481,19 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         peers = await self._node.leave()
         self._node.request_stop("asked to leave by a client")
         return cluster_pb2.ClusterServiceLeaveResponse(peers=peers)
+
+
+async def _watch(
+    node: Node, view: Callable[[Store, str], View[Update, M]], request: Any, context: Any
+) -> AsyncIterator[M]:
+    """What a watcher of keys is told."""
+    node.limits.check_prefix(request.prefix)
+    await node.sessions.reach(request, context)
+    await _sort_in(node.engine.store)
+    responses = node.changes.watch(view(node.engine.store, request.prefix), request.resume_token)
+    async with contextlib.aclosing(responses):
+        async for response in responses:
+            yield response
 
 
 async def _sort_in(store: Store, set_key: str | None = None) -> None:

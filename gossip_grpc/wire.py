@@ -18,13 +18,13 @@ from xxhash import xxh3_64_digest
 from gossip_grpc.core.clock import MAX_CLOCK
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.leases import lease_of
-from gossip_grpc.core.limits import MAX_NAME, MAX_WIRE_KEY_BYTES, is_name
+from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_NAME, MAX_WIRE_KEY_BYTES, is_name
 from gossip_grpc.core.phi import MAX_PHI
 from gossip_grpc.core.records import Accusation, Dot, Kind, Lease, Member, Origin, Record, Value
 from gossip_grpc.core.sessions import Session
 from gossip_grpc.core.sync import Delta, Digest, layers
 from gossip_grpc.errors import LocalError, Reason, RemoteError
-from gossip_grpc.gen.gossip.v1 import common_pb2, kv_pb2, peer_pb2
+from gossip_grpc.gen.gossip.v1 import common_pb2, counter_pb2, kv_pb2, peer_pb2
 from gossip_grpc.tokens import MAX_ENTRIES
 
 PROTOCOL = 2
@@ -738,6 +738,16 @@ def encode_entry(record: Record) -> kv_pb2.Entry:
         entry.expires_at_unix_milliseconds = lease.expires_at
         entry.ephemeral = lease.ephemeral
     return entry
+
+
+def clamp(value: int) -> int:
+    """A counter's value as an int64: concurrent additions at different nodes may leave its range."""
+    return min(max(value, INT64_MIN), INT64_MAX)
+
+
+def encode_counter(key: str, value: int) -> counter_pb2.Counter:
+    """A counter."""
+    return counter_pb2.Counter(key=key, value=clamp(value))
 
 
 def encode_origin(origin: Origin) -> common_pb2.Origin:

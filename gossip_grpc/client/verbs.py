@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
+from math import ceil
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -16,12 +18,16 @@ from google.protobuf.message import Message
 
 from gossip_grpc.client.results import (
     Counter,
+    CounterEvent,
+    CounterEventKind,
     Deletion,
     Dot,
     Durability,
     Entry,
     Explanation,
     GossipCounters,
+    KeyValueEvent,
+    KeyValueEventKind,
     LimitUse,
     Member,
     MemberAccusation,
@@ -33,6 +39,8 @@ from gossip_grpc.client.results import (
     MonitorView,
     Origin,
     Session,
+    SetEvent,
+    SetEventKind,
     SetSummary,
     Status,
     StorageStatus,
@@ -50,6 +58,9 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2,
     set_pb2_grpc,
 )
+
+MAX_SECONDS = 2**53
+"""What fits a request; what a node grants is its own matter."""
 
 T = TypeVar("T")
 _Request = TypeVar("_Request", bound=Message)
@@ -138,8 +149,18 @@ def get_entry(key: str) -> Call[Entry]:
     )
 
 
-def put_entry(key: str, value: Value, *, durability: str | None = None) -> Call[Session]:
+def put_entry(
+    key: str,
+    value: Value,
+    *,
+    ttl: float | timedelta = 0.0,
+    ephemeral: bool = False,
+    durability: str | None = None,
+) -> Call[Session]:
     """Writes one key. UnavailableError until the node has synced once with its cluster.
+
+    With a `ttl`, in seconds or as a timedelta, it is visible for so long, by the node's clock; another put of the key
+    begins anew, with its own. What is `ephemeral` is visible only while the node asked is a live member.
 
     The answer means that the write is in the node's memory, or on its `disk`: what `durability` says, or without it the
     best that the node has. So it is for all that write.
@@ -147,7 +168,11 @@ def put_entry(key: str, value: Value, *, durability: str | None = None) -> Call[
     return _call(
         lambda stubs: stubs.kv.Put,
         kv_pb2.KeyValueServicePutRequest(
-            key=_text("key", key), value=_value("value", value), durability=_durability(durability)
+            key=_text("key", key),
+            value=_value("value", value),
+            ttl_milliseconds=_milliseconds("ttl", ttl),
+            ephemeral=_flag("ephemeral", ephemeral),
+            durability=_durability(durability),
         ),
         lambda response: Session.from_message(response.session),
         lambda _, session: session,
@@ -175,6 +200,20 @@ def list_entries(prefix: str = "", page_size: int = 0) -> Listing[Entry]:
         lambda token: kv_pb2.KeyValueServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
         lambda response: map(_read_entry, response.entries),
         lambda _, entries: _seen(entries),
+    )
+
+
+def watch_entries(prefix: str = "", token: str = "") -> Stream[KeyValueEvent]:
+    """Iterates over all entries with the prefix, and then for ever over what happens to them at the node asked.
+
+    With the token of the last event that was received: over what came after it, if the node still has it, else anew,
+    and RESET says so first. Ends as the members' watch does, with the token in `metadata["resume_token"]` if it
+    read too slowly; the client's timeout does not count.
+    """
+    return Stream(
+        lambda stubs: stubs.kv.Watch,
+        kv_pb2.KeyValueServiceWatchRequest(prefix=_text("prefix", prefix), resume_token=_text("token", token)),
+        _read_kv_event,
     )
 
 
@@ -226,6 +265,20 @@ def list_counters(prefix: str = "", page_size: int = 0) -> Listing[Counter]:
     )
 
 
+def watch_counters(prefix: str = "", token: str = "") -> Stream[CounterEvent]:
+    """Iterates over all counters with the prefix, and then for ever over their changes, as the node asked sees them.
+
+    With the token of the last event that was received: over what came after it, if the node still has it, else anew,
+    and RESET says so first. Ends as the members' watch does, with the token in `metadata["resume_token"]` if it
+    read too slowly; the client's timeout does not count.
+    """
+    return Stream(
+        lambda stubs: stubs.counter.Watch,
+        counter_pb2.CounterServiceWatchRequest(prefix=_text("prefix", prefix), resume_token=_text("token", token)),
+        _read_counter_event,
+    )
+
+
 # --- sets ---
 
 
@@ -274,6 +327,20 @@ def list_sets(prefix: str = "", page_size: int = 0) -> Listing[SetSummary]:
         lambda stubs: stubs.set.List,
         lambda token: set_pb2.SetServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
         lambda response: (SetSummary(summary.key, summary.size) for summary in response.sets),
+    )
+
+
+def watch_sets(prefix: str = "", token: str = "") -> Stream[SetEvent]:
+    """Iterates over all elements of sets with the prefix, and then for ever over those that come and go there.
+
+    With the token of the last event that was received: over what came after it, if the node still has it, else anew,
+    and RESET says so first. Ends as the members' watch does, with the token in `metadata["resume_token"]` if it
+    read too slowly; the client's timeout does not count.
+    """
+    return Stream(
+        lambda stubs: stubs.set.Watch,
+        set_pb2.SetServiceWatchRequest(prefix=_text("prefix", prefix), resume_token=_text("token", token)),
+        _read_set_event,
     )
 
 
@@ -421,6 +488,20 @@ def _durability(given: object) -> common_pb2.Durability.ValueType:
     return _DURABILITIES[given]
 
 
+def _milliseconds(field: str, given: object) -> int:
+    """Of seconds, or of a timedelta; at least one of what is more than nothing."""
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < MAX_SECONDS:
+        raise _refused(field, f"must be a number of seconds or a timedelta, 0 for ever, not {given!r}")
+    return ceil(seconds * 1000)
+
+
+def _flag(field: str, given: object) -> bool:
+    if not isinstance(given, bool):
+        raise _refused(field, f"must be True or False, not {type(given).__name__}")
+    return given
+
+
 def _statuses(given: Iterable[object]) -> list[cluster_pb2.MemberStatus.ValueType]:
     # One word alone is an iterable too, of its letters.
     words = [given] if isinstance(given, str) else list(given)
@@ -459,6 +540,21 @@ _EVENTS: dict[int, MemberEventKind] = {
     for kind in MemberEventKind
     if kind is not MemberEventKind.UNKNOWN
 }
+_KEY_VALUE_EVENTS: dict[int, KeyValueEventKind] = {
+    kv_pb2.KeyValueEventKind.Value(f"KEY_VALUE_EVENT_KIND_{kind.name}"): kind
+    for kind in KeyValueEventKind
+    if kind is not KeyValueEventKind.UNKNOWN
+}
+_COUNTER_EVENTS: dict[int, CounterEventKind] = {
+    counter_pb2.CounterEventKind.Value(f"COUNTER_EVENT_KIND_{kind.name}"): kind
+    for kind in CounterEventKind
+    if kind is not CounterEventKind.UNKNOWN
+}
+_SET_EVENTS: dict[int, SetEventKind] = {
+    set_pb2.SetEventKind.Value(f"SET_EVENT_KIND_{kind.name}"): kind
+    for kind in SetEventKind
+    if kind is not SetEventKind.UNKNOWN
+}
 _NUMBERS = {str(status): number for number, status in _STATUSES.items()}
 _DURABILITIES: dict[str, common_pb2.Durability.ValueType] = {
     Durability.MEMORY: common_pb2.DURABILITY_MEMORY,
@@ -493,7 +589,52 @@ def _seen(entries: Sequence[Entry]) -> Session:
 
 
 def _read_entry(entry: kv_pb2.Entry) -> Entry:
-    return Entry(entry.key, _read_value(entry.value), _read_dot(entry.dot), entry.clock)
+    end = entry.expires_at_unix_milliseconds
+    return Entry(
+        entry.key,
+        _read_value(entry.value),
+        _read_dot(entry.dot),
+        entry.clock,
+        end / 1000 if end else None,
+        entry.ephemeral,
+    )
+
+
+def _read_kv_event(response: kv_pb2.KeyValueServiceWatchResponse) -> KeyValueEvent:
+    return KeyValueEvent(
+        kind=_KEY_VALUE_EVENTS.get(response.kind, KeyValueEventKind.UNKNOWN),
+        key=response.key,
+        entry=_read_entry(response.entry) if response.HasField("entry") else None,
+        old_value=_read_value(response.old_value) if response.HasField("old_value") else None,
+        dot=_read_dot(response.dot) if response.HasField("dot") else None,
+        clock=response.clock,
+        token=response.resume_token,
+        cause=response.cause,
+    )
+
+
+def _read_counter_event(response: counter_pb2.CounterServiceWatchResponse) -> CounterEvent:
+    return CounterEvent(
+        kind=_COUNTER_EVENTS.get(response.kind, CounterEventKind.UNKNOWN),
+        counter=Counter(response.counter.key, response.counter.value) if response.HasField("counter") else None,
+        old_value=response.old_value,
+        dot=_read_dot(response.dot) if response.HasField("dot") else None,
+        clock=response.clock,
+        token=response.resume_token,
+        cause=response.cause,
+    )
+
+
+def _read_set_event(response: set_pb2.SetServiceWatchResponse) -> SetEvent:
+    return SetEvent(
+        kind=_SET_EVENTS.get(response.kind, SetEventKind.UNKNOWN),
+        key=response.key,
+        element=_read_value(response.element) if response.HasField("element") else None,
+        dot=_read_dot(response.dot) if response.HasField("dot") else None,
+        clock=response.clock,
+        token=response.resume_token,
+        cause=response.cause,
+    )
 
 
 def _read_member(member: cluster_pb2.Member) -> Member:
