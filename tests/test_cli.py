@@ -586,7 +586,7 @@ STATUS = cluster_pb2.ClusterServiceGetStatusResponse(
 def test_status_tells_people_what_matters(node: FakeNode, cli: Cli) -> None:
     node.answers[cluster_pb2.ClusterServiceGetStatusRequest] = STATUS
     lines = cli("status").out.splitlines()
-    assert lines[:12] == [
+    assert lines[:13] == [
         "node            a, generation 7",
         "cluster         default, 2 members",
         "ready           yes",
@@ -597,6 +597,7 @@ def test_status_tells_people_what_matters(node: FakeNode, cli: Cli) -> None:
         "fingerprint     00ff00ff00ff00ff",
         "records         1,234, and 1 tombstone",
         "clock           12",
+        "storage         memory only",
         "gossip          push-pull, random",
         "last round      0.2 s ago, with b",
     ]

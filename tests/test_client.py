@@ -727,7 +727,7 @@ def test_both_clients_have_the_same_verbs_with_the_same_parameters() -> None:
     with Client() as client:
         verbs = verbs_of(client)
     assert verbs == verbs_of(AsyncClient())
-    assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value')"
+    assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value', durability: 'str | None' = None)"
     assert len(verbs) == 20
 
 

@@ -144,6 +144,16 @@ def node_options(*, hidden: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+def durability_option(function: F) -> F:
+    """Adds `--durability`, for commands that write."""
+    return click.option(
+        "--durability",
+        type=click.Choice(["memory", "disk"]),
+        help="What success is to mean: the write is in the node's memory, or on its disk.  [default: disk, at a node "
+        "that has one]",
+    )(function)
+
+
 def session_option() -> Callable[[F], F]:
     """Adds `--session`, for commands that read and write what is stored."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from gossip_grpc.cli import show
-from gossip_grpc.cli.base import Group, Settings, node_options, session_option
+from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, session_option
 from gossip_grpc.cli.kv import session_as_json
 
 
@@ -21,10 +21,11 @@ def counter() -> None:
 @counter.command()
 @click.argument("key")
 @click.argument("amount", type=int, default=1)
+@durability_option
 @node_options()
 @session_option()
 @click.pass_obj
-def add(settings: Settings, key: str, amount: int) -> None:
+def add(settings: Settings, key: str, amount: int, durability: str | None) -> None:
     """Add AMOUNT, or 1, to a counter and print its value.
 
     A negative amount subtracts. An addition whose answer was lost may have been counted: look before you repeat it.
@@ -34,7 +35,8 @@ def add(settings: Settings, key: str, amount: int) -> None:
       gossip-grpc counter add stock -5
     """
     with settings.client() as client:
-        _print(settings, key, client.counter.add(key, amount), session=str(client.session))
+        value = client.counter.add(key, amount, durability=durability)
+        _print(settings, key, value, session=str(client.session))
 
 
 @counter.command()
@@ -54,10 +56,11 @@ def get(settings: Settings, key: str) -> None:
 
 @counter.command()
 @click.argument("key")
+@durability_option
 @node_options()
 @session_option()
 @click.pass_obj
-def reset(settings: Settings, key: str) -> None:
+def reset(settings: Settings, key: str, durability: str | None) -> None:
     """Set a counter back to 0.
 
     Additions that the node has not seen yet survive.
@@ -66,7 +69,7 @@ def reset(settings: Settings, key: str) -> None:
       gossip-grpc counter reset hits
     """
     with settings.client() as client:
-        session = client.counter.reset(key)
+        session = client.counter.reset(key, durability=durability)
     if settings.json:
         show.as_json({"key": key, **session_as_json(session, client)})
 

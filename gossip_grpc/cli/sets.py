@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gossip_grpc.cli import show
-from gossip_grpc.cli.base import Group, Settings, node_options, session_option
+from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, session_option
 
 if TYPE_CHECKING:
     from gossip_grpc.client import Client
@@ -26,33 +26,35 @@ def sets() -> None:
 @sets.command()
 @click.argument("key")
 @click.argument("elements", nargs=-1, required=True)
+@durability_option
 @node_options()
 @session_option()
 @click.pass_obj
-def add(settings: Settings, key: str, elements: tuple[str, ...]) -> None:
+def add(settings: Settings, key: str, elements: tuple[str, ...], durability: str | None) -> None:
     """Add elements to a set and print how many are new.
 
     Examples:
       gossip-grpc set add colours red green blue
     """
     with settings.client() as client:
-        _print(settings, key, "added", client.set.add(key, *elements), client)
+        _print(settings, key, "added", client.set.add(key, *elements, durability=durability), client)
 
 
 @sets.command()
 @click.argument("key")
 @click.argument("elements", nargs=-1, required=True)
+@durability_option
 @node_options()
 @session_option()
 @click.pass_obj
-def remove(settings: Settings, key: str, elements: tuple[str, ...]) -> None:
+def remove(settings: Settings, key: str, elements: tuple[str, ...], durability: str | None) -> None:
     """Remove elements from a set and print how many it held.
 
     Examples:
       gossip-grpc set remove colours red
     """
     with settings.client() as client:
-        _print(settings, key, "removed", client.set.remove(key, *elements), client)
+        _print(settings, key, "removed", client.set.remove(key, *elements, durability=durability), client)
 
 
 @sets.command()

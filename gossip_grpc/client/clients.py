@@ -75,6 +75,14 @@ class _StreamsAsync(Protocol):
     def stream(self, stream: Stream[T], /) -> AsyncGenerator[T, None]: ...
 
 
+class _Calls(_Runs, _Streams, Protocol):
+    pass
+
+
+class _CallsAsync(_RunsAsync, _StreamsAsync, Protocol):
+    pass
+
+
 def _blocking(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_Runs, P], T]:
     @_method_of(verb)
     def method(self: _Runs, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -177,8 +185,9 @@ def _method_of(verb: Callable[..., Any]) -> Callable[[T], T]:
 
 
 class _Group:
-    def __init__(self, runner: _Runs) -> None:
-        self.run = runner.run
+    def __init__(self, client: _Calls) -> None:
+        self.run = client.run
+        self.stream = client.stream
 
 
 class KeyValue(_Group):
@@ -188,15 +197,16 @@ class KeyValue(_Group):
     put = _blocking(verbs.put_entry)
     delete = _blocking(verbs.delete_entry)
     list = _iterating(verbs.list_entries)
+    watch = _streaming(verbs.watch_entries)
 
-    def put_many(self, entries: Entries) -> Written:
+    def put_many(self, entries: Entries, *, durability: str | None = None) -> Written:
         """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
 
         They may be far more than fit into memory, and come as slowly as they like. They are sent in batches of up to
         1,000, each written whole or not at all. If one is refused, or the node cannot be reached any more, those before
         it stay written: `metadata["written"]` of the error says how many entries that is at least.
         """
-        upload = Upload()
+        upload = Upload(durability)
         for entry in entries_of(entries):
             if (call := upload.add(entry)) is not None:
                 self._send(upload, call)
@@ -219,6 +229,7 @@ class Counters(_Group):
     add = _blocking(verbs.add_to_counter)
     reset = _blocking(verbs.reset_counter)
     list = _iterating(verbs.list_counters)
+    watch = _streaming(verbs.watch_counters)
 
 
 class Sets(_Group):
@@ -228,11 +239,13 @@ class Sets(_Group):
     add = _blocking(verbs.add_elements)
     remove = _blocking(verbs.remove_elements)
     list = _iterating(verbs.list_sets)
+    watch = _streaming(verbs.watch_sets)
 
 
 class _AsyncGroup:
-    def __init__(self, runner: _RunsAsync) -> None:
-        self.run = runner.run
+    def __init__(self, client: _CallsAsync) -> None:
+        self.run = client.run
+        self.stream = client.stream
 
 
 class AsyncKeyValue(_AsyncGroup):
@@ -242,8 +255,11 @@ class AsyncKeyValue(_AsyncGroup):
     put = _awaiting(verbs.put_entry)
     delete = _awaiting(verbs.delete_entry)
     list = _iterating_async(verbs.list_entries)
+    watch = _streaming_async(verbs.watch_entries)
 
-    async def put_many(self, entries: Entries | AsyncIterable[tuple[str, Value] | Item]) -> Written:
+    async def put_many(
+        self, entries: Entries | AsyncIterable[tuple[str, Value] | Item], *, durability: str | None = None
+    ) -> Written:
         """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
 
         They may be far more than fit into memory, and come as slowly as they like, from an async iterable too. They are
@@ -251,7 +267,7 @@ class AsyncKeyValue(_AsyncGroup):
         reached any more, those before it stay written: `metadata["written"]` of the error says how many entries that is
         at least.
         """
-        upload = Upload()
+        upload = Upload(durability)
         if isinstance(entries, AsyncIterable):
             async for entry in entries:
                 if (call := upload.add(entry)) is not None:
@@ -279,6 +295,7 @@ class AsyncCounters(_AsyncGroup):
     add = _awaiting(verbs.add_to_counter)
     reset = _awaiting(verbs.reset_counter)
     list = _iterating_async(verbs.list_counters)
+    watch = _streaming_async(verbs.watch_counters)
 
 
 class AsyncSets(_AsyncGroup):
@@ -288,6 +305,7 @@ class AsyncSets(_AsyncGroup):
     add = _awaiting(verbs.add_elements)
     remove = _awaiting(verbs.remove_elements)
     list = _iterating_async(verbs.list_sets)
+    watch = _streaming_async(verbs.watch_sets)
 
 
 # --- the clients ---
@@ -344,6 +362,7 @@ class Cluster:
     forget = _blocking(verbs.forget_member)
     ping = _blocking(verbs.ping_member)
     watch = _streaming(verbs.watch_members)
+    backup = _streaming(verbs.backup)
 
 
 class Client(Cluster, _Bearer):
@@ -426,6 +445,7 @@ class AsyncCluster:
     forget = _awaiting(verbs.forget_member)
     ping = _awaiting(verbs.ping_member)
     watch = _streaming_async(verbs.watch_members)
+    backup = _streaming_async(verbs.backup)
 
 
 class AsyncClient(AsyncCluster, _Bearer):

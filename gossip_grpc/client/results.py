@@ -9,6 +9,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
@@ -116,6 +117,10 @@ class Entry:
     value: Value
     dot: Dot
     clock: int
+    expires_at: float | None = None
+    """Until when it is visible: Unix time in seconds by its writer's clock; None if it has no end."""
+    ephemeral: bool = False
+    """Whether it is visible only while the node that wrote it is a live member."""
 
 
 class Item(NamedTuple):
@@ -123,8 +128,8 @@ class Item(NamedTuple):
 
     key: str
     value: Value
-    ttl: float = 0.0
-    """Seconds for which it is to be seen, from when it is written; 0 for ever."""
+    ttl: float | timedelta = 0.0
+    """Seconds, or the time, for which it is to be seen, from when it is written; 0 for ever."""
     ephemeral: bool = False
     """Whether it is to be seen only while the node that is asked is a live member."""
 
@@ -162,6 +167,115 @@ class SetSummary:
 
     key: str
     size: int
+
+
+class KeyValueEventKind(StrEnum):
+    """What has happened to an entry."""
+
+    UNKNOWN = "unknown"
+    """The node sent one that this version of the client has no word for."""
+    RESET = "reset"
+    """The token was of no use: forget all you knew, a snapshot follows."""
+    SNAPSHOT = "snapshot"
+    """Nothing: it is one of the entries that there are."""
+    CURRENT = "current"
+    """All that there was has been told; what follows is new."""
+    PUT = "put"
+    DELETED = "deleted"
+    EXPIRED = "expired"
+    """Its time has come."""
+    HIDDEN = "hidden"
+    """It is ephemeral, and the node that wrote it is not a live member any more."""
+    SHOWN = "shown"
+    """That node is a live member again."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValueEvent:
+    """Something that has happened to an entry at the node asked."""
+
+    kind: KeyValueEventKind
+    key: str
+    """Empty in RESET and CURRENT."""
+    entry: Entry | None
+    """After it; None if there is none any more."""
+    old_value: Value | None
+    """Before it; None if there was none, and in a snapshot."""
+    dot: Dot | None
+    """The write that made the difference, or that had put there what is gone or back now."""
+    clock: int
+    """Lamport clock of that write."""
+    token: str
+    """To go on from here another time; empty before CURRENT of a snapshot."""
+    cause: str
+    """Of RESET and CURRENT: why, in words."""
+
+
+class CounterEventKind(StrEnum):
+    """What has happened to a counter."""
+
+    UNKNOWN = "unknown"
+    """The node sent one that this version of the client has no word for."""
+    RESET = "reset"
+    """The token was of no use: forget all you knew, a snapshot follows."""
+    SNAPSHOT = "snapshot"
+    """Nothing: it is one of the counters that there are."""
+    CURRENT = "current"
+    """All that there was has been told; what follows is new."""
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class CounterEvent:
+    """Something that has happened to a counter at the node asked."""
+
+    kind: CounterEventKind
+    counter: Counter | None
+    """After it; None of RESET and CURRENT."""
+    old_value: int
+    """Before it; 0 unless it has changed."""
+    dot: Dot | None
+    """The write that made the difference; None unless it has changed."""
+    clock: int
+    """Lamport clock of that write."""
+    token: str
+    """To go on from here another time; empty before CURRENT of a snapshot."""
+    cause: str
+    """Of RESET and CURRENT: why, in words."""
+
+
+class SetEventKind(StrEnum):
+    """What has happened to an element of a set."""
+
+    UNKNOWN = "unknown"
+    """The node sent one that this version of the client has no word for."""
+    RESET = "reset"
+    """The token was of no use: forget all you knew, a snapshot follows."""
+    SNAPSHOT = "snapshot"
+    """Nothing: it is one of the elements that there are."""
+    CURRENT = "current"
+    """All that there was has been told; what follows is new."""
+    ADDED = "added"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class SetEvent:
+    """Something that has happened to an element of a set at the node asked."""
+
+    kind: SetEventKind
+    key: str
+    """Of the set; empty in RESET and CURRENT."""
+    element: Value | None
+    """None of RESET and CURRENT."""
+    dot: Dot | None
+    """The write that made the difference; None unless it was added or removed."""
+    clock: int
+    """Lamport clock of that write."""
+    token: str
+    """To go on from here another time; empty before CURRENT of a snapshot."""
+    cause: str
+    """Of RESET and CURRENT: why, in words."""
 
 
 class MemberStatus(StrEnum):
@@ -311,6 +425,39 @@ class GossipCounters:
     generations_folded: int = 0
 
 
+class Durability(StrEnum):
+    """What the acknowledgement of a write means."""
+
+    MEMORY = "memory"
+    """The node holds it, and pushes it on."""
+    DISK = "disk"
+    """It is on the node's disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStatus:
+    """What the node keeps on disk."""
+
+    default_durability: Durability = Durability.MEMORY
+    """What a write's acknowledgement means if the caller does not say."""
+    file_bytes: int = 0
+    pending_changes: int = 0
+    """Changes that wait to be written."""
+    error: str = ""
+    """Why the last attempt to write failed; empty while all is well."""
+    commits: int = 0
+    format_version: int = 0
+    """0 without a data directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """How much of a limit is used: of one on single items 0, no account is kept of those."""
+
+    used: int
+    limit: int
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """What the node asked is and how it does."""
@@ -340,6 +487,9 @@ class Status:
     last_round_seconds: float | None
     """Seconds since the last round that ended well; None before the first."""
     last_round_peer: str
+    limits: dict[str, LimitUse] = field(default_factory=dict)
+    """By the name of the setting."""
+    storage: StorageStatus = field(default_factory=StorageStatus)
     folded: dict[str, int] = field(default_factory=dict)
     """Nodes of whose generations up to this one everything counts as covered."""
     tombstones_blocked: int = 0
