@@ -31,6 +31,8 @@ STATUS: dict[Reason, grpc.StatusCode] = {
     Reason.MESSAGE_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.WATCH_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.SLOW_WATCHER: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.SESSION_BEHIND: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.SESSION_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.NOT_READY: grpc.StatusCode.UNAVAILABLE,
     Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Reason.FOREIGN_CLUSTER: grpc.StatusCode.FAILED_PRECONDITION,
@@ -38,11 +40,21 @@ STATUS: dict[Reason, grpc.StatusCode] = {
     Reason.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.CLOCK_POISON: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.BROKEN_TRANSFER: grpc.StatusCode.ABORTED,
+    Reason.NO_DISK: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.DISK_FAILED: grpc.StatusCode.UNAVAILABLE,
+    # Not UNAVAILABLE, which asks to try again: the write stands.
+    Reason.NOT_ON_DISK: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.NOT_IMPLEMENTED: grpc.StatusCode.UNIMPLEMENTED,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
-RETRY_SECONDS = {Reason.NOT_READY: 1, Reason.STOPPING: 1, Reason.SYNC_LIMIT: 1}
+RETRY_SECONDS = {
+    Reason.NOT_READY: 1,
+    Reason.STOPPING: 1,
+    Reason.SYNC_LIMIT: 1,
+    Reason.SESSION_LIMIT: 1,
+    Reason.DISK_FAILED: 1,
+}
 """Where trying again helps, and after how long: sent as google.rpc.RetryInfo."""
 
 

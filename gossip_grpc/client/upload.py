@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Self, TypeAlias
 
 from gossip_grpc.client.results import Item, Session, Value, Written
-from gossip_grpc.client.verbs import Call, _read_session, _refused, _text, _value
+from gossip_grpc.client.verbs import Call, _durability, _refused, _text, _value
 from gossip_grpc.errors import GossipError
 from gossip_grpc.gen.gossip.v1 import kv_pb2
 
@@ -37,9 +37,14 @@ def entries_of(given: Entries) -> Iterable[tuple[str, Value] | Item]:
 
 
 class Requests:
-    """The messages of a call that takes several, for either kind of client; good for one call."""
+    """The messages of a call that takes several, for either kind of client; good for one call.
+
+    Attributes:
+        first: the one that says what holds for all.
+    """
 
     def __init__(self, messages: list[kv_pb2.KeyValueServicePutManyRequest]) -> None:
+        self.first = messages[0]
         self._messages = iter(messages)
 
     def __iter__(self) -> Self:
@@ -64,10 +69,11 @@ class Upload:
         written: what the calls so far have written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, durability: str | None = None) -> None:
+        self._durability = _durability(durability)
         self.written = Written(0, Session(0, ()))
         self._batches: list[kv_pb2.KeyValueServicePutManyRequest] = []
-        self._batch = kv_pb2.KeyValueServicePutManyRequest()
+        self._batch = kv_pb2.KeyValueServicePutManyRequest(durability=self._durability)
         self._size = 0
         self._taken = 0
 
@@ -119,14 +125,14 @@ class Upload:
 
     def _close(self) -> None:
         self._batches.append(self._batch)
-        self._batch, self._size = kv_pb2.KeyValueServicePutManyRequest(), 0
+        self._batch, self._size = kv_pb2.KeyValueServicePutManyRequest(durability=self._durability), 0
 
     def _call(self) -> Call[Written]:
         batches, self._batches = self._batches, []
-        return Call(lambda stubs: stubs.kv.PutMany, Requests(batches), self._read)
+        return Call(lambda stubs: stubs.kv.PutMany, Requests(batches), self._read, lambda _, written: written.session)
 
     def _read(self, response: kv_pb2.KeyValueServicePutManyResponse) -> Written:
-        session = _read_session(response.session)
+        session = Session.from_message(response.session)
         self.written = Written(self.written.count + response.written, session)
         return self.written
 
