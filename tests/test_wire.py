@@ -281,7 +281,7 @@ def valid_delta() -> peer_pb2.Delta:
 
 def test_the_delta_that_the_table_below_spoils_is_valid() -> None:
     chunk = wire.decode_delta(valid_delta())
-    assert len(chunk.records) == 10
+    assert len(chunk.records) == 12
     assert chunk.complete
 
 
@@ -305,8 +305,6 @@ def place(name: str, value: object) -> Callable[[peer_pb2.Delta], object]:
     """Set the last entry of a column."""
     return lambda m: getattr(m.columns, name).__setitem__(-1, value)
 
-
-LEASE = peer_pb2.LeaseRecord(origin=0, sequence=9, clock=9, key="k0", text="v", ephemeral=True)
 
 LASTS = {
     "members": 0,
@@ -340,8 +338,7 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
     ("delta.columns.keys[1]", "must be 1 to 4096 bytes", place("keys", "")),
     ("delta.columns.keys[1]", "'4097 characters'", place("keys", "k" * (MAX_WIRE_KEY_BYTES + 1))),
     ("delta.columns", "each slot once", place("keys", "k0")),
-    ("delta.columns", "keys that no other list of registers has", place("keys", "k2")),
-    ("delta.leases", "keys that no other list of registers has", lambda m: m.leases.append(LEASE)),
+    ("delta.registers", "keys that no other list of registers has", place("keys", "k2")),
     *(
         (f"delta.columns.{name}", "as long as keys, 2", lambda m, name=name: getattr(m.columns, name).pop())
         for name in ("origins", "sequences", "clocks", "texts")
@@ -362,7 +359,7 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
         "Unix time in milliseconds, or 0",
         assign("leases", "expires_at_unix_milliseconds", int(wire.MAX_UNIX_SECONDS) * 1000 + 1),
     ),
-    ("delta.leases", "keys that are not in registers; it is 'a key of both'", assign("leases", "key", "k0")),
+    ("delta.leases", "keys that no other list of registers has", assign("leases", "key", "k0")),
     ("delta.members[0].incarnation", "from 1", assign("members", "incarnation", 0)),
     ("delta.members[0].peer_address", "HOST:PORT", assign("members", "peer_address", "nowhere")),
     ("delta.accusations[0].target_node_id", "1 to 128", assign("accusations", "target_node_id", "")),
