@@ -148,7 +148,11 @@ class Edge(grpc.aio.ServerInterceptor):
         async def requests(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
             async for raw in raws:
                 self._seen(len(raw), 0)
-                yield decode(raw)
+                try:
+                    request = decode(raw)
+                except DecodeError:
+                    raise _no_message() from None  # here: whoever reads the stream may have more to say
+                yield request
 
         async def uploading(raws: AsyncIterator[bytes], context: Any) -> bytes:
             try:
@@ -165,9 +169,13 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def _failure(self, error: Exception, context: Any) -> ProtocolError:
         if isinstance(error, DecodeError):
-            error = RemoteError("the request is not a message of this method's type; check the client's stubs")
+            error = _no_message()
         if isinstance(error, ProtocolError):
             self._refused(context.peer(), error)
             return error
         self._log.error("handler failed", error=repr(error), exc_info=error)
         return ProtocolError("internal error; the node's log says more", reason=Reason.INTERNAL)
+
+
+def _no_message() -> RemoteError:
+    return RemoteError("the request is not a message of this method's type; check the client's stubs")

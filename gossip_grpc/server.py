@@ -40,6 +40,7 @@ from gossip_grpc.gen.gossip.v1 import (
 )
 from gossip_grpc.peering import Probe
 from gossip_grpc.storage.schema import FORMAT
+from gossip_grpc.usage import limit_uses
 
 PING_TIMEOUT = 2.0
 """Seconds that a member may take to answer Ping."""
@@ -339,6 +340,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             last_round_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
             storage=self._storage_status(),
+            limits=limit_uses(node),
             folded=[
                 common_pb2.Origin(node_id=node_id, generation=generation)
                 for node_id, generation in sorted(store.coverage.folded.items())

@@ -34,6 +34,10 @@ def status(settings: Settings) -> None:
         show.as_json(_as_json(found))
         return
     show.pairs({name: show.cell(text) for name, text in _in_words(found).items()})
+    if found.limits:
+        click.echo()
+        rows = ((name, f"{use.used:,}", f"{use.limit:,}") for name, use in found.limits.items())
+        show.table(["limit", "used", "of"], rows, right=["used", "of"])
     if found.coverage:
         click.echo()
         rows = (
@@ -68,6 +72,7 @@ def _as_json(status: Status) -> dict[str, Any]:
         "coverage_above": {str(origin): ranges for origin, ranges in status.coverage_above.items()},
         "gossip": asdict(status.gossip),
         "storage": asdict(status.storage),
+        "limits": {name: asdict(use) for name, use in status.limits.items()},
     }
 
 

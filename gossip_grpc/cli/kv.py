@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from gossip_grpc.cli import show
+from gossip_grpc.cli import bulk, show
 from gossip_grpc.cli.base import Group, Settings, durability_option, node_options
 
 if TYPE_CHECKING:
@@ -136,6 +136,10 @@ def list_entries(settings: Settings, prefix: str) -> None:
         else:
             rows = ((show.cell(entry.key), show.cell(entry.value)) for entry in entries)
             show.table(["key", "value"], rows, cut=True)
+
+
+kv.add_command(bulk.load)
+kv.add_command(bulk.dump)
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

@@ -272,6 +272,14 @@ class StorageStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitUse:
+    """How much of a limit is used: of one on single items 0, no account is kept of those."""
+
+    used: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What the node asked is and how it does."""
 
@@ -301,6 +309,8 @@ class Status:
     """Seconds since the last round that ended well; None before the first."""
     last_round_peer: str
     storage: StorageStatus = field(default_factory=StorageStatus)
+    limits: dict[str, LimitUse] = field(default_factory=dict)
+    """By the name of the setting."""
     folded: dict[str, int] = field(default_factory=dict)
     """Nodes of whose generations up to this one everything counts as covered."""
     tombstones_blocked: int = 0

@@ -7,6 +7,7 @@ as long as it likes, while a node that goes silent is found out; and where it en
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Self, TypeAlias
 
@@ -23,6 +24,8 @@ BATCHES = 8
 
 MAX_SECONDS = 2**53
 """What fits the request; what a node grants is its own matter."""
+
+_INDEX = re.compile(r"entries\[(\d+)\]")
 
 Entries: TypeAlias = Mapping[str, Value] | Iterable[tuple[str, Value] | Item]
 """Keys and their values."""
@@ -85,7 +88,7 @@ class Upload:
                 ephemeral=ephemeral,
             )
         except GossipError as error:
-            self.failed(error)
+            error.metadata["written"] = str(self.written.count)
             raise
         size = message.ByteSize()
         call = None
@@ -105,8 +108,15 @@ class Upload:
         return self._call() if self._batches else None
 
     def failed(self, error: GossipError) -> None:
-        """Have an error say how many entries were written for certain, in all calls together."""
-        error.metadata["written"] = str(self.written.count + int(error.metadata.get("written", 0)))
+        """Have an error of a call say how many entries were written for certain, and count them as the caller does."""
+        written = self.written.count + int(error.metadata.get("written", 0))
+        error.metadata["written"] = str(written)
+
+        def count_all(text: str) -> str:
+            return _INDEX.sub(lambda found: f"entries[{written + int(found[1])}]", text)
+
+        error.args = (count_all(str(error)),)
+        error.fields = {count_all(field): count_all(text) for field, text in error.fields.items()}
 
     def _close(self) -> None:
         self._batches.append(self._batch)

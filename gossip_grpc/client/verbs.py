@@ -22,6 +22,7 @@ from gossip_grpc.client.results import (
     Entry,
     Explanation,
     GossipCounters,
+    LimitUse,
     Member,
     MemberAccusation,
     MemberEvent,
@@ -559,6 +560,7 @@ def _read_status(response: cluster_pb2.ClusterServiceGetStatusResponse) -> Statu
         last_round_seconds=response.last_round_seconds if response.HasField("last_round_seconds") else None,
         last_round_peer=response.last_round_peer,
         storage=_read_storage(response.storage),
+        limits={use.name: LimitUse(use.used, use.limit) for use in response.limits},
         folded={origin.node_id: origin.generation for origin in response.folded},
         tombstones_blocked=response.tombstones_blocked,
     )

@@ -405,6 +405,10 @@ class Engine:
         if header is not None and chunk == 0:
             self._expire(now)
             if len(self._transfers) >= self.settings.limits.max_inbound_syncs:
+                # The sender's own that came before were cut off, as likely as not: it does not wait for their time.
+                for other in [other for other in self._transfers if other[0] == sender and other[1] < transfer]:
+                    del self._transfers[other]
+            if len(self._transfers) >= self.settings.limits.max_inbound_syncs:
                 raise LimitError(
                     f"{len(self._transfers)} syncs are on their way in; try again later", reason=Reason.SYNC_LIMIT
                 )
@@ -514,6 +518,11 @@ class Engine:
     def digest(self) -> tuple[Digest, int]:
         """The store's digest and its hash."""
         return self._own_digest(), self.digest_hash()
+
+    @property
+    def transfers(self) -> int:
+        """Number of pushed deltas that are on their way in."""
+        return len(self._transfers)
 
     def digest_hash(self) -> int:
         """The hash of the store's digest; most rounds need no more of it."""
@@ -765,12 +774,14 @@ class Engine:
         What it wrote next would bear the dots of what it lost. So it begins another life, once; the lost writes are
         another origin's then, and the peer's to give. Of a node that never had a disk such a claim is invented.
         """
-        old = self.store.origin
+        old, own = self.store.origin, self.membership.own()
         if not self._restored or theirs.highest(old) <= self.store.coverage.sequence(old):
             return
+        if self.leaving or own is None:
+            return  # it writes no more, or a later life of it is known, and it has to go
         self._restored = False
-        member = self._unsaid or member_of(self.store.members()[old.node_id])
-        self._unsaid = None
+        member, self._unsaid = self._unsaid or own, None
+        self._conflicts.add(old.generation)  # what it said as such may still be on its way
         self.store.renew(max(int((now + self.wall_offset) * 1000), old.generation + 1))
         self._effects.append(Renewed(self.store.origin))
         self._notice(
