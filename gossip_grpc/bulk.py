@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gossip_grpc import wire
 from gossip_grpc.core.engine import PutEntry, check_ttl
@@ -26,7 +26,7 @@ _SLICE = 1_000
 
 
 async def put_many(
-    node: Node, requests: AsyncIterator[kv_pb2.KeyValueServicePutManyRequest]
+    node: Node, requests: AsyncIterator[kv_pb2.KeyValueServicePutManyRequest], context: Any
 ) -> kv_pb2.KeyValueServicePutManyResponse:
     """Write what comes in, batch by batch.
 
@@ -34,12 +34,15 @@ async def put_many(
         ProtocolError: a batch is refused; those before it stay written, `written` in the metadata counts their entries.
     """
     written = 0
+    first = True
     last: list[Record] = []
     durability = common_pb2.DURABILITY_UNSPECIFIED
     try:
         async for request in requests:
-            if not written:
+            if first:
+                await node.sessions.reach(request, context)
                 durability = node.promise(request.durability)
+                first = False
             entries = await _checked(node, request)
             await node.keep(durability)  # the batch before: this one was read while the disk was at work
             last = node.engine.put_many(entries, node.scheduler.now())[-1:]

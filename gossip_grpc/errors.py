@@ -25,6 +25,8 @@ class Reason(StrEnum):
     MESSAGE_LIMIT = "MESSAGE_LIMIT"
     WATCH_LIMIT = "WATCH_LIMIT"
     SLOW_WATCHER = "SLOW_WATCHER"
+    SESSION_BEHIND = "SESSION_BEHIND"
+    SESSION_LIMIT = "SESSION_LIMIT"
     NOT_READY = "NOT_READY"
     STOPPING = "STOPPING"
     FOREIGN_CLUSTER = "FOREIGN_CLUSTER"
@@ -88,6 +90,12 @@ class NotReadyError(LocalError):
     default_reason = Reason.NOT_READY
 
 
+class BehindError(LocalError):
+    """The node does not cover what a session has written or seen. Allow more time, or ask another node."""
+
+    default_reason = Reason.SESSION_BEHIND
+
+
 class LimitError(LocalError):
     """A limit of the node is reached. Free something or raise the limit, then retry."""
 
@@ -142,4 +150,9 @@ class ResourceExhaustedError(GossipError):
 
 
 class DeadlineError(GossipError):
-    """The node did not answer within the deadline. A write may or may not have taken effect."""
+    """The node did not answer within the deadline. A write may or may not have taken effect.
+
+    With reason SESSION_BEHIND the node did answer, and nothing was done: it does not cover all yet that the session
+    has written or seen. `metadata["missing"]` names the writes, as `node/generation:sequence`, or `...:1-sequence` for
+    all up to one. Should they have been lost with a node, begin a new session.
+    """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 import signal
 import socket
 import sys
@@ -24,9 +25,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gossip_grpc import __version__, addresses, wire
+from gossip_grpc.changes import Changes
 from gossip_grpc.channels import RECEIVE_BYTES
 from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
+from gossip_grpc.client.results import Session
 from gossip_grpc.client.verbs import Call, Stream
 from gossip_grpc.collector import keep_pauses_short
 from gossip_grpc.config import Config
@@ -59,6 +62,7 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2_grpc,
 )
 from gossip_grpc.logs import configure, get_logger
+from gossip_grpc.member_events import MemberEvents
 from gossip_grpc.scheduler import Scheduler
 from gossip_grpc.server import (
     ClusterServicer,
@@ -67,9 +71,10 @@ from gossip_grpc.server import (
     PeerServicer,
     SetServicer,
 )
+from gossip_grpc.sessions import DEFAULT_PATIENCE, Sessions
 from gossip_grpc.storage.copies import write_snapshot
 from gossip_grpc.storage.writer import Contents, Storage
-from gossip_grpc.watching import MemberEvents
+from gossip_grpc.watching import Watchers
 
 T = TypeVar("T")
 
@@ -92,6 +97,9 @@ LEAVE_RETRY = 0.3
 
 STOP_GRACE = 0.5
 """Seconds that calls in progress get to end when a listener closes."""
+
+STALLED = 30.0
+"""Seconds after which a client that takes nothing of what it watches is cut off."""
 
 SERVER_OPTIONS = (
     # Without it two processes share a port and each gets some of the calls.
@@ -125,10 +133,13 @@ class Node(AsyncCluster):
         self.counter = AsyncCounters(self)
         self.set = AsyncSets(self)
         self.engine: Engine
+        self.watchers: Watchers
         self.events: MemberEvents
+        self.changes: Changes
         self.scheduler: Scheduler
         self.storage: Storage | None = None
         self._contents: Contents
+        self.sessions: Sessions
         self._services = _Services(self)
         self._servers: list[grpc.aio.Server] = []
         self._health = health.aio.HealthServicer()
@@ -154,7 +165,9 @@ class Node(AsyncCluster):
         settings = self._settings(store)
         self.engine = Engine(origin, self._member(), settings, random.Random(), self.started, store)  # noqa: S311  peers are not chosen in secret
         self._follow_with_disk(store)
-        self.events = MemberEvents(self.engine, self.limits.max_watchers)
+        self.watchers = Watchers(self.limits.max_watchers, secrets.randbits(63))
+        self.events = MemberEvents(self.engine, self.watchers)
+        self.changes = Changes(self.engine, self.watchers)
         self.scheduler = Scheduler(
             self.engine,
             cluster=config.cluster,
@@ -164,9 +177,11 @@ class Node(AsyncCluster):
             timeout=config.exchange_timeout,
             ready=self._became_ready,
             changed=self._member_changed,
+            applied=self.changes.refresh,
             step_down=self._step_down,
             storage=self.storage,
         )
+        self.sessions = Sessions(self.scheduler)
         self._register(peer_server, client_server)
         for service in ("", *CLIENT_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -193,7 +208,9 @@ class Node(AsyncCluster):
         self.request_stop("stopping")
         peers = await self.leave() if self.failure is None else 0
         await self.scheduler.stop()
-        self.events.close()  # servers wait for calls, and these have no end of their own
+        self.sessions.close()
+        self.events.log.close()  # servers wait for calls, and these have no end of their own
+        self.changes.close()
         await asyncio.gather(*(server.stop(STOP_GRACE) for server in self._servers))
         if self.storage is not None:
             self.scheduler.record()
@@ -286,6 +303,19 @@ class Node(AsyncCluster):
         store = self.engine.store
         return await asyncio.to_thread(write_snapshot, self.config.cluster, store.snapshot(), store.wall_offset)
 
+    async def reach(self, session: Session, *, patience: float = DEFAULT_PATIENCE) -> None:
+        """Wait until this node has what a session has written or seen elsewhere; its own writes it has at once.
+
+        Raises:
+            DeadlineError: it has not after so many seconds; `metadata["missing"]` names what is missing.
+        """
+        self._check_started()
+        message = common_pb2.Session.FromString(session.to_bytes())
+        try:
+            await self.sessions.wait(wire.decode_session(message), patience)
+        except ProtocolError as error:
+            raise _for_users(error) from error
+
     def written(self, records: Sequence[Record]) -> common_pb2.Session:
         """Send on its way what a verb has written; returns its token."""
         self.scheduler.pump()
@@ -323,7 +353,7 @@ class Node(AsyncCluster):
 
     def _edge(self, name: str) -> Edge:
         if name == "client_listen":
-            return Edge(seen=_ignore, refused=_ignore)
+            return Edge(seen=_ignore, refused=_ignore, patience=STALLED)
 
         def seen(received: int, sent: int) -> None:
             self.engine.counters.bytes_received += received

@@ -58,6 +58,7 @@ class Scheduler:
         timeout: seconds that a peer may take to answer.
         ready: called once when the engine becomes ready.
         changed: called when a member becomes something else.
+        applied: called after every input of the engine.
         step_down: called with the reason when this node must stop.
         storage: what follows the engine on disk; its store keeps a journal then.
     """
@@ -73,6 +74,7 @@ class Scheduler:
         timeout: float,
         ready: Callable[[], None],
         changed: Callable[[Change], None],
+        applied: Callable[[], None],
         step_down: Callable[[str], None],
         storage: Storage | None = None,
     ) -> None:
@@ -85,7 +87,10 @@ class Scheduler:
         self._timeout = timeout
         self._ready = ready
         self._changed = changed
+        self._applied = applied
         self._step_down = step_down
+        self.on_input: Callable[[], None] | None = None
+        """Called after every input of the engine, while somebody waits for what an input may bring."""
         self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -130,6 +135,7 @@ class Scheduler:
     def pump(self) -> None:
         """Carry out the engine's effects and set its timer. To be called after every input."""
         self.record()
+        self._applied()
         if self._stopped:
             return
         for effect in self.engine.effects():
@@ -147,6 +153,8 @@ class Scheduler:
         if self.engine.ready and not self._was_ready:
             self._was_ready = True
             self._ready()
+        if self.on_input is not None:
+            self.on_input()
         deadline = self.engine.deadline()
         if self._timer is None or self._due != deadline:
             if self._timer is not None:

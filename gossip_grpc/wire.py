@@ -15,14 +15,17 @@ from typing import Any
 
 from xxhash import xxh3_64_digest
 
+from gossip_grpc.core.clock import MAX_CLOCK
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.leases import lease_of
-from gossip_grpc.core.limits import MAX_WIRE_KEY_BYTES, is_name
+from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_NAME, MAX_WIRE_KEY_BYTES, is_name
 from gossip_grpc.core.phi import MAX_PHI
-from gossip_grpc.core.records import Accusation, Kind, Lease, Member, Origin, Record, Value
+from gossip_grpc.core.records import Accusation, Dot, Kind, Lease, Member, Origin, Record, Value
+from gossip_grpc.core.sessions import Session
 from gossip_grpc.core.sync import Delta, Digest, layers
 from gossip_grpc.errors import LocalError, Reason, RemoteError
-from gossip_grpc.gen.gossip.v1 import common_pb2, kv_pb2, peer_pb2
+from gossip_grpc.gen.gossip.v1 import common_pb2, counter_pb2, kv_pb2, peer_pb2
+from gossip_grpc.tokens import MAX_ENTRIES
 
 PROTOCOL = 2
 """Version of the peer protocol. Nodes of different versions refuse each other."""
@@ -669,6 +672,58 @@ def encode_session(records: Sequence[Record], clock: int) -> common_pb2.Session:
     return common_pb2.Session(clock=clock, dots=[encode_dot(record) for record in records])
 
 
+def encode_reading(records: Sequence[Record]) -> common_pb2.Session | None:
+    """The token of what was read; None if that is nothing."""
+    if not records:
+        return None
+    found = Session(max(record.clock for record in records)).merge(Session(dots=tuple(r.dot for r in records)))
+    return common_pb2.Session(
+        clock=found.clock, dots=map(_encode_dot, found.dots), complete=map(_encode_dot, found.complete)
+    )
+
+
+def encode_token(record: Record) -> str:
+    """The token of having read one record, as text: base64url, as the clients' own."""
+    return base64.urlsafe_b64encode(encode_session([record], record.clock).SerializeToString()).decode().rstrip("=")
+
+
+def decode_session(message: common_pb2.Session, path: str = "session") -> Session:
+    """A client's token, checked: clock, number of dots, names and sequences."""
+    if message.clock > MAX_CLOCK:
+        raise LocalError(
+            f"{path}.clock is {message.clock}; at most 2^62 is allowed",
+            reason=Reason.CLOCK_POISON,
+            field=f"{path}.clock",
+        )
+    return Session(
+        message.clock,
+        _decode_dots(message.dots, f"{path}.dots"),
+        _decode_dots(message.complete, f"{path}.complete"),
+    )
+
+
+def _decode_dots(messages: Sequence[common_pb2.Dot], path: str) -> tuple[Dot, ...]:
+    if len(messages) > MAX_ENTRIES:
+        raise LocalError(f"{path} has {len(messages)} items; at most {MAX_ENTRIES} are allowed", field=path)
+    dots = []
+    for index, message in enumerate(messages):  # in every call of a client: every field read once
+        origin = message.origin
+        node_id = origin.node_id
+        sequence = message.sequence
+        if len(node_id) > MAX_NAME or not _named(node_id):
+            raise LocalError(
+                f"{path}[{index}].origin.node_id must be 1 to 128 characters of A-Za-z0-9._-; it is {node_id[:60]!r}",
+                field=f"{path}[{index}].origin.node_id",
+            )
+        if not sequence:
+            raise LocalError(f"{path}[{index}].sequence is 0; they count from 1", field=f"{path}[{index}].sequence")
+        dots.append(Dot(Origin(node_id, origin.generation), sequence))
+    return tuple(dots)
+
+
+_named = lru_cache(1024)(is_name)  # a session names the same few nodes in every call
+
+
 def encode_entry(record: Record) -> kv_pb2.Entry:
     """A live register."""
     content = record.content
@@ -683,6 +738,16 @@ def encode_entry(record: Record) -> kv_pb2.Entry:
         entry.expires_at_unix_milliseconds = lease.expires_at
         entry.ephemeral = lease.ephemeral
     return entry
+
+
+def clamp(value: int) -> int:
+    """A counter's value as an int64: concurrent additions at different nodes may leave its range."""
+    return min(max(value, INT64_MIN), INT64_MAX)
+
+
+def encode_counter(key: str, value: int) -> counter_pb2.Counter:
+    """A counter."""
+    return counter_pb2.Counter(key=key, value=clamp(value))
 
 
 def encode_origin(origin: Origin) -> common_pb2.Origin:
@@ -713,6 +778,10 @@ def decode_page_token(scope: str, token: str) -> bytes | None:
 
 
 # Parts
+
+
+def _encode_dot(dot: Dot) -> common_pb2.Dot:
+    return common_pb2.Dot(origin=_encode_origin(dot.origin), sequence=dot.sequence)
 
 
 def _encode_origin(origin: Origin) -> common_pb2.Origin:

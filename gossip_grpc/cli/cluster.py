@@ -71,8 +71,8 @@ def _as_json(status: Status) -> dict[str, Any]:
         "coverage": {str(origin): sequence for origin, sequence in status.coverage.items()},
         "coverage_above": {str(origin): ranges for origin, ranges in status.coverage_above.items()},
         "gossip": asdict(status.gossip),
-        "storage": asdict(status.storage),
         "limits": {name: asdict(use) for name, use in status.limits.items()},
+        "storage": asdict(status.storage),
     }
 
 

@@ -6,13 +6,12 @@ as long as it likes, while a node that goes silent is found out; and where it en
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Self, TypeAlias
 
 from gossip_grpc.client.results import Item, Session, Value, Written
-from gossip_grpc.client.verbs import Call, _durability, _read_session, _refused, _text, _value
+from gossip_grpc.client.verbs import Call, _durability, _milliseconds, _refused, _text, _value
 from gossip_grpc.errors import GossipError
 from gossip_grpc.gen.gossip.v1 import kv_pb2
 
@@ -21,9 +20,6 @@ BATCH, BATCH_BYTES = 1_000, 1 << 20
 
 BATCHES = 8
 """Batches in one call."""
-
-MAX_SECONDS = 2**53
-"""What fits the request; what a node grants is its own matter."""
 
 _INDEX = re.compile(r"entries\[(\d+)\]")
 
@@ -37,9 +33,14 @@ def entries_of(given: Entries) -> Iterable[tuple[str, Value] | Item]:
 
 
 class Requests:
-    """The messages of a call that takes several, for either kind of client; good for one call."""
+    """The messages of a call that takes several, for either kind of client; good for one call.
+
+    Attributes:
+        first: the one that says what holds for all.
+    """
 
     def __init__(self, messages: list[kv_pb2.KeyValueServicePutManyRequest]) -> None:
+        self.first = messages[0]
         self._messages = iter(messages)
 
     def __iter__(self) -> Self:
@@ -124,10 +125,10 @@ class Upload:
 
     def _call(self) -> Call[Written]:
         batches, self._batches = self._batches, []
-        return Call(lambda stubs: stubs.kv.PutMany, Requests(batches), self._read)
+        return Call(lambda stubs: stubs.kv.PutMany, Requests(batches), self._read, lambda _, written: written.session)
 
     def _read(self, response: kv_pb2.KeyValueServicePutManyResponse) -> Written:
-        session = _read_session(response.session)
+        session = Session.from_message(response.session)
         self.written = Written(self.written.count + response.written, session)
         return self.written
 
@@ -138,9 +139,3 @@ def _item(path: str, entry: object) -> Item:
     if isinstance(entry, tuple) and len(entry) == 2:
         return Item(*entry)
     raise _refused(path, f"must be a pair of key and value, or an Item, not {type(entry).__name__}")
-
-
-def _milliseconds(path: str, seconds: object) -> int:
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < MAX_SECONDS:
-        raise _refused(path, f"must be a number of seconds, 0 for ever, not {seconds!r}")
-    return math.ceil(seconds * 1000)

@@ -774,14 +774,14 @@ class Engine:
         What it wrote next would bear the dots of what it lost. So it begins another life, once; the lost writes are
         another origin's then, and the peer's to give. Of a node that never had a disk such a claim is invented.
         """
-        old, own = self.store.origin, self.membership.own()
+        old, member = self.store.origin, self.membership.own()
         if not self._restored or theirs.highest(old) <= self.store.coverage.sequence(old):
             return
-        if self.leaving or own is None:
+        if self.leaving or member is None:
             return  # it writes no more, or a later life of it is known, and it has to go
         self._restored = False
-        member, self._unsaid = self._unsaid or own, None
         self._conflicts.add(old.generation)  # what it said as such may still be on its way
+        member, self._unsaid = self._unsaid or member, None
         self.store.renew(max(int((now + self.wall_offset) * 1000), old.generation + 1))
         self._effects.append(Renewed(self.store.origin))
         self._notice(

@@ -205,6 +205,17 @@ class Store:
         """Origins that have a share of a counter, or whose share was reset."""
         return list(self._counters.get(key, ()))
 
+    def counter_records(self, key: str) -> list[Record]:
+        """What a counter's value reflects: the shares and the resets of all its origins."""
+        slots = [(key, origin) for origin in self._counters.get(key, ())]
+        found = [self._slots[kind].get(slot) for kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET) for slot in slots]
+        return [record for record in found if record is not None]
+
+    def additions(self, key: str, element: Value) -> list[Record]:
+        """The additions that hold an element in a set."""
+        slots = self._slots[_SET_ELEMENT]
+        return [slots[key, element, origin] for origin in self.elements(key).get(element, ())]
+
     def elements(self, key: str) -> dict[Value, tuple[Origin, ...]]:
         """Elements of a set, each with the origins whose additions hold it there. Not to be changed."""
         return self._sets.get(key, {})
