@@ -329,6 +329,7 @@ class Engine:
         if self.leaving:
             return
         self.leaving = True
+        self._unsaid = None
         member = self.membership.own()
         if member is not None:
             self._leave_record = self._announce(member._replace(left=True, left_at=now + self.wall_offset), now)
