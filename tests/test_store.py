@@ -651,6 +651,19 @@ def test_a_full_delta_drops_records_of_every_user_kind_but_no_member() -> None:
     assert here.live == 0
     assert list(here.members()) == ["b"]
     assert here.counter("n") == 0
+    assert (list(here.counter_keys()), here.counter_origins("n")) == ([], [])
+    check(here)
+
+
+def test_a_full_delta_that_drops_part_of_a_counter_leaves_the_rest() -> None:
+    here = Store(A)
+    here.merge([share("n", 7, 0, B, 1), share("n", 3, 0, C, 1), reset("n", C, (1, 0), C, 2)], 0.0)
+    header = Delta(Digest(), Digest(Coverage({B: 1, C: 1}), floor={B: 1}), full=True)
+    assert here.complete(header, Coverage()) == 2
+    assert here.counter("n") == 0
+    assert (list(here.counter_keys()), here.counter_origins("n")) == (["n"], [C])
+    here.merge([share("n", 4, 0, C, 3)], 0.0)
+    assert here.counter("n") == 3
     check(here)
 
 

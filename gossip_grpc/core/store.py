@@ -823,6 +823,18 @@ class Store:
         self._remove(record)
         self._keep_aside(record, winner)
         self._tell(before, winner or record)
+        if record.kind is Kind.COUNTER_SHARE or record.kind is Kind.COUNTER_RESET:
+            self._close_counter(record)
+
+    def _close_counter(self, dropped: Record) -> None:
+        """A share or a reset is gone: list its counter no more if nothing is left of it."""
+        slot: Any = dropped.slot
+        key, origin = slot
+        if all(slot not in self._slots[kind] for kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET)):
+            del self._counters[key][origin]
+        if not self._counters[key]:
+            del self._counters[key], self._totals[key]
+            self._counter_keys.discard(key)
 
     # Leases
 
@@ -1042,7 +1054,7 @@ class Store:
             if not elements:
                 del self._sets[key]
                 self._set_keys.discard(key)
-        else:  # Counter slots are only ever replaced; their origins stay in the index.
+        else:  # Nearly always it is replaced, so its origin stays in the index; but see `_close_counter`.
             self._totals[slot[0]] -= self._share_of(record)
 
     def _share_of(self, record: Record) -> int:
