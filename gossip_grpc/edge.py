@@ -32,6 +32,8 @@ STATUS: dict[Reason, grpc.StatusCode] = {
     Reason.MESSAGE_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.WATCH_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.SLOW_WATCHER: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.SESSION_BEHIND: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.SESSION_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.NOT_READY: grpc.StatusCode.UNAVAILABLE,
     Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Reason.FOREIGN_CLUSTER: grpc.StatusCode.FAILED_PRECONDITION,
@@ -39,11 +41,21 @@ STATUS: dict[Reason, grpc.StatusCode] = {
     Reason.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.CLOCK_POISON: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.BROKEN_TRANSFER: grpc.StatusCode.ABORTED,
+    Reason.NO_DISK: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.DISK_FAILED: grpc.StatusCode.UNAVAILABLE,
+    # Not UNAVAILABLE, which asks to try again: the write stands.
+    Reason.NOT_ON_DISK: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.NOT_IMPLEMENTED: grpc.StatusCode.UNIMPLEMENTED,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
-RETRY_SECONDS = {Reason.NOT_READY: 1, Reason.STOPPING: 1, Reason.SYNC_LIMIT: 1}
+RETRY_SECONDS = {
+    Reason.NOT_READY: 1,
+    Reason.STOPPING: 1,
+    Reason.SYNC_LIMIT: 1,
+    Reason.SESSION_LIMIT: 1,
+    Reason.DISK_FAILED: 1,
+}
 """Where trying again helps, and after how long: sent as google.rpc.RetryInfo."""
 
 
@@ -170,7 +182,11 @@ class Edge(grpc.aio.ServerInterceptor):
         async def requests(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
             async for raw in raws:
                 self._seen(len(raw), 0)
-                yield decode(raw)
+                try:
+                    request = decode(raw)
+                except DecodeError:
+                    raise _no_message() from None  # here: whoever reads the stream may have more to say
+                yield request
 
         async def uploading(raws: AsyncIterator[bytes], context: Any) -> bytes:
             try:
@@ -187,9 +203,13 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def _failure(self, error: Exception, context: Any) -> ProtocolError:
         if isinstance(error, DecodeError):
-            error = RemoteError("the request is not a message of this method's type; check the client's stubs")
+            error = _no_message()
         if isinstance(error, ProtocolError):
             self._refused(context.peer(), error)
             return error
         self._log.error("handler failed", error=repr(error), exc_info=error)
         return ProtocolError("internal error; the node's log says more", reason=Reason.INTERNAL)
+
+
+def _no_message() -> RemoteError:
+    return RemoteError("the request is not a message of this method's type; check the client's stubs")

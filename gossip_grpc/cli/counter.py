@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gossip_grpc.cli import show, watching
-from gossip_grpc.cli.base import Group, Settings, node_options
+from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, session_option
 from gossip_grpc.cli.kv import session_as_json
 
 if TYPE_CHECKING:
@@ -26,9 +26,11 @@ def counter() -> None:
 @counter.command()
 @click.argument("key")
 @click.argument("amount", type=int, default=1)
+@durability_option
 @node_options()
+@session_option()
 @click.pass_obj
-def add(settings: Settings, key: str, amount: int) -> None:
+def add(settings: Settings, key: str, amount: int, durability: str | None) -> None:
     """Add AMOUNT, or 1, to a counter and print its value.
 
     A negative amount subtracts. An addition whose answer was lost may have been counted: look before you repeat it.
@@ -38,12 +40,14 @@ def add(settings: Settings, key: str, amount: int) -> None:
       gossip-grpc counter add stock -5
     """
     with settings.client() as client:
-        _print(settings, key, client.counter.add(key, amount))
+        value = client.counter.add(key, amount, durability=durability)
+        _print(settings, key, value, session=str(client.session))
 
 
 @counter.command()
 @click.argument("key")
 @node_options()
+@session_option()
 @click.pass_obj
 def get(settings: Settings, key: str) -> None:
     """Print the value of a counter.
@@ -57,9 +61,11 @@ def get(settings: Settings, key: str) -> None:
 
 @counter.command()
 @click.argument("key")
+@durability_option
 @node_options()
+@session_option()
 @click.pass_obj
-def reset(settings: Settings, key: str) -> None:
+def reset(settings: Settings, key: str, durability: str | None) -> None:
     """Set a counter back to 0.
 
     Additions that the node has not seen yet survive.
@@ -68,14 +74,15 @@ def reset(settings: Settings, key: str) -> None:
       gossip-grpc counter reset hits
     """
     with settings.client() as client:
-        session = client.counter.reset(key)
+        session = client.counter.reset(key, durability=durability)
     if settings.json:
-        show.as_json({"key": key, **session_as_json(session)})
+        show.as_json({"key": key, **session_as_json(session, client)})
 
 
 @counter.command("list")
 @click.argument("prefix", default="")
 @node_options()
+@session_option()
 @click.pass_obj
 def list_counters(settings: Settings, prefix: str) -> None:
     """List the counters whose keys begin with PREFIX, or all.
@@ -95,6 +102,7 @@ def list_counters(settings: Settings, prefix: str) -> None:
 @counter.command()
 @watching.watch_options
 @node_options()
+@session_option()
 @click.pass_obj
 def watch(settings: Settings, prefix: str, resume: str) -> None:
     """Show the counters whose keys begin with PREFIX, or all, and then every change of a value, until Ctrl-C.
@@ -124,8 +132,8 @@ def _facts(event: CounterEvent) -> dict[str, object]:
     return {"key": event.counter.key, "value": event.counter.value, "old_value": old}
 
 
-def _print(settings: Settings, key: str, value: int) -> None:
+def _print(settings: Settings, key: str, value: int, **more: str) -> None:
     if settings.json:
-        show.as_json({"key": key, "value": value})
+        show.as_json({"key": key, "value": value, **more})
     else:
         click.echo(value)

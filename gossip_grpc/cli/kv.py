@@ -9,11 +9,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from gossip_grpc.cli import show, watching
-from gossip_grpc.cli.base import Group, Settings, node_options
+from gossip_grpc.cli import bulk, show, watching
+from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, session_option
 
 if TYPE_CHECKING:
-    from gossip_grpc.client import Entry, KeyValueEvent, Session
+    from gossip_grpc.client import Client, Entry, KeyValueEvent, Session
 
 
 _UNITS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -30,10 +30,10 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, given: str | None) 
     return seconds
 
 
-def session_as_json(session: Session) -> dict[str, Any]:
-    """The clock and the dots of a write."""
+def session_as_json(session: Session, client: Client) -> dict[str, Any]:
+    """The clock and the dots of a write, and the token of the session that it belongs to."""
     dots = [{"origin": str(dot.origin), "sequence": dot.sequence} for dot in session.dots]
-    return {"clock": session.clock, "dots": dots}
+    return {"clock": session.clock, "dots": dots, "session": str(client.session)}
 
 
 @click.group(cls=Group)
@@ -49,6 +49,7 @@ def kv() -> None:
 @kv.command()
 @click.argument("key")
 @node_options()
+@session_option()
 @click.pass_obj
 def get(settings: Settings, key: str) -> None:
     """Print the value of a key.
@@ -78,9 +79,19 @@ def get(settings: Settings, key: str) -> None:
 @click.option("--file", type=click.File("rb"), metavar="PATH", help="Write the content of a file, as bytes.")
 @click.option("--ttl", metavar="TIME", callback=_seconds, help="How long it is visible, such as 30s, 5m, 12h or 7d.")
 @click.option("--ephemeral", is_flag=True, help="Visible only while the node that is asked is a live member.")
+@durability_option
 @node_options()
+@session_option()
 @click.pass_obj
-def put(settings: Settings, key: str, value: str | None, file: IO[bytes] | None, ttl: float, ephemeral: bool) -> None:
+def put(
+    settings: Settings,
+    key: str,
+    value: str | None,
+    file: IO[bytes] | None,
+    ttl: float,
+    ephemeral: bool,
+    durability: str | None,
+) -> None:
     """Write a key.
 
     VALUE is text; `-` reads it from standard input, where it must be UTF-8 and is taken with all its newlines. Bytes
@@ -110,16 +121,18 @@ def put(settings: Settings, key: str, value: str | None, file: IO[bytes] | None,
     else:
         content = str(value)
     with settings.client() as client:
-        session = client.kv.put(key, content, ttl=ttl, ephemeral=ephemeral)
+        session = client.kv.put(key, content, ttl=ttl, ephemeral=ephemeral, durability=durability)
     if settings.json:
-        show.as_json({"key": key, **session_as_json(session)})
+        show.as_json({"key": key, **session_as_json(session, client)})
 
 
 @kv.command()
 @click.argument("key")
+@durability_option
 @node_options()
+@session_option()
 @click.pass_obj
-def delete(settings: Settings, key: str) -> None:
+def delete(settings: Settings, key: str, durability: str | None) -> None:
     """Delete a key everywhere.
 
     Says whether the node held a value for it; to delete what is not there is no failure.
@@ -128,9 +141,9 @@ def delete(settings: Settings, key: str) -> None:
       gossip-grpc kv delete greeting
     """
     with settings.client() as client:
-        deletion = client.kv.delete(key)
+        deletion = client.kv.delete(key, durability=durability)
     if settings.json:
-        show.as_json({"key": key, "found": deletion.found, **session_as_json(deletion.session)})
+        show.as_json({"key": key, "found": deletion.found, **session_as_json(deletion.session, client)})
     else:
         click.echo("deleted" if deletion else "nothing to delete")
 
@@ -138,6 +151,7 @@ def delete(settings: Settings, key: str) -> None:
 @kv.command("list")
 @click.argument("prefix", default="")
 @node_options()
+@session_option()
 @click.pass_obj
 def list_entries(settings: Settings, prefix: str) -> None:
     """List the keys that begin with PREFIX, or all, with their values.
@@ -162,6 +176,7 @@ def list_entries(settings: Settings, prefix: str) -> None:
 @kv.command()
 @watching.watch_options
 @node_options()
+@session_option()
 @click.pass_obj
 def watch(settings: Settings, prefix: str, resume: str) -> None:
     """Show the entries whose keys begin with PREFIX, or all, and then what happens to them, until Ctrl-C.
@@ -203,6 +218,10 @@ def _end(entry: Entry) -> str:
     if entry.expires_at is not None:
         words.append(f"{datetime.fromtimestamp(entry.expires_at).astimezone():%Y-%m-%d %H:%M:%S}")
     return " ".join(reversed(words))
+
+
+kv.add_command(bulk.load)
+kv.add_command(bulk.dump)
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

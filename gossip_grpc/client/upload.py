@@ -6,11 +6,12 @@ as long as it likes, while a node that goes silent is found out; and where it en
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Self, TypeAlias
 
 from gossip_grpc.client.results import Item, Session, Value, Written
-from gossip_grpc.client.verbs import Call, _milliseconds, _read_session, _refused, _text, _value
+from gossip_grpc.client.verbs import Call, _durability, _milliseconds, _refused, _text, _value
 from gossip_grpc.errors import GossipError
 from gossip_grpc.gen.gossip.v1 import kv_pb2
 
@@ -19,6 +20,8 @@ BATCH, BATCH_BYTES = 1_000, 1 << 20
 
 BATCHES = 8
 """Batches in one call."""
+
+_INDEX = re.compile(r"entries\[(\d+)\]")
 
 Entries: TypeAlias = Mapping[str, Value] | Iterable[tuple[str, Value] | Item]
 """Keys and their values."""
@@ -30,9 +33,14 @@ def entries_of(given: Entries) -> Iterable[tuple[str, Value] | Item]:
 
 
 class Requests:
-    """The messages of a call that takes several, for either kind of client; good for one call."""
+    """The messages of a call that takes several, for either kind of client; good for one call.
+
+    Attributes:
+        first: the one that says what holds for all.
+    """
 
     def __init__(self, messages: list[kv_pb2.KeyValueServicePutManyRequest]) -> None:
+        self.first = messages[0]
         self._messages = iter(messages)
 
     def __iter__(self) -> Self:
@@ -57,10 +65,11 @@ class Upload:
         written: what the calls so far have written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, durability: str | None = None) -> None:
+        self._durability = _durability(durability)
         self.written = Written(0, Session(0, ()))
         self._batches: list[kv_pb2.KeyValueServicePutManyRequest] = []
-        self._batch = kv_pb2.KeyValueServicePutManyRequest()
+        self._batch = kv_pb2.KeyValueServicePutManyRequest(durability=self._durability)
         self._size = 0
         self._taken = 0
 
@@ -80,7 +89,7 @@ class Upload:
                 ephemeral=ephemeral,
             )
         except GossipError as error:
-            self.failed(error)
+            error.metadata["written"] = str(self.written.count)
             raise
         size = message.ByteSize()
         call = None
@@ -100,19 +109,26 @@ class Upload:
         return self._call() if self._batches else None
 
     def failed(self, error: GossipError) -> None:
-        """Have an error say how many entries were written for certain, in all calls together."""
-        error.metadata["written"] = str(self.written.count + int(error.metadata.get("written", 0)))
+        """Have an error of a call say how many entries were written for certain, and count them as the caller does."""
+        written = self.written.count + int(error.metadata.get("written", 0))
+        error.metadata["written"] = str(written)
+
+        def count_all(text: str) -> str:
+            return _INDEX.sub(lambda found: f"entries[{written + int(found[1])}]", text)
+
+        error.args = (count_all(str(error)),)
+        error.fields = {count_all(field): count_all(text) for field, text in error.fields.items()}
 
     def _close(self) -> None:
         self._batches.append(self._batch)
-        self._batch, self._size = kv_pb2.KeyValueServicePutManyRequest(), 0
+        self._batch, self._size = kv_pb2.KeyValueServicePutManyRequest(durability=self._durability), 0
 
     def _call(self) -> Call[Written]:
         batches, self._batches = self._batches, []
-        return Call(lambda stubs: stubs.kv.PutMany, Requests(batches), self._read)
+        return Call(lambda stubs: stubs.kv.PutMany, Requests(batches), self._read, lambda _, written: written.session)
 
     def _read(self, response: kv_pb2.KeyValueServicePutManyResponse) -> Written:
-        session = _read_session(response.session)
+        session = Session.from_message(response.session)
         self.written = Written(self.written.count + response.written, session)
         return self.written
 
