@@ -128,7 +128,8 @@ def test_get_as_json_tells_the_write_and_bytes_from_text(
     node: FakeNode, cli: Cli, value: str | bytes, shown: object
 ) -> None:
     node.answers = holding(entry("k", value))
-    expected = {"key": "k", "value": shown, "clock": 9, "dot": {"origin": "a/7", "sequence": 3}}
+    write = {"clock": 9, "dot": {"origin": "a/7", "sequence": 3}}
+    expected = {"key": "k", "value": shown, **write, "expires_at": None, "ephemeral": False}
     assert cli("kv", "get", "k", "--output", "json").json == expected
 
 
@@ -1074,7 +1075,7 @@ def test_a_reader_that_goes_away_ends_a_list_quietly(node: FakeNode) -> None:
     process = start("kv", "list")
     assert process.stdout is not None
     assert process.stderr is not None
-    assert process.stdout.readline().split() == [b"KEY", b"VALUE"]
+    assert process.stdout.readline().split() == [b"KEY", b"ENDS", b"VALUE"]
     process.stdout.close()
     assert process.wait(timeout=DEADLINE) == 141
     with process.stderr:
@@ -1132,7 +1133,7 @@ def test_a_character_that_the_terminal_lacks_is_escaped(node: FakeNode, monkeypa
     node.answers = holding(entry("ü", "日"))
     monkeypatch.setenv("PYTHONIOENCODING", "iso-8859-1")
     out, err = start("kv", "list").communicate(timeout=DEADLINE)
-    assert (out.splitlines()[1].split(), err) == ([b"\xfc", b"\\u65e5"], b"")
+    assert (out.splitlines()[1].split(), err) == ([b"\xfc", b"-", b"\\u65e5"], b"")
 
 
 @pytest.mark.parametrize("args", [["--help"], ["kv", "--help"], ["node", "--help"]], ids=" ".join)

@@ -188,7 +188,7 @@ def watch(settings: Settings, prefix: str, resume: str) -> None:
     Examples:
       gossip-grpc kv watch
       gossip-grpc kv watch services/
-      gossip-grpc kv watch services/ --output json | jq -c 'select(.kind == "expired")'
+      gossip-grpc kv watch services/ --output json | jq -r .kind
     """
     with settings.client() as client:
         watching.follow(client.kv.watch(prefix, resume), as_json=settings.json, about=_about, facts=_facts)
