@@ -774,7 +774,7 @@ def test_both_clients_have_the_same_verbs_with_the_same_parameters() -> None:
     del verbs["kv.put_many"]
     assert verbs == verbs_async
     assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value', durability: 'str | None' = None)"
-    assert len(verbs) == 21
+    assert len(verbs) == 24
 
 
 def test_a_verb_documents_itself() -> None:
