@@ -63,7 +63,12 @@ class Shadow:
         return Store.load(self.origin, self.clock, kept, self.origins, self.folded, now, wall_offset)
 
     def check(self, store: Store, now: float, rng: random.Random | None = None) -> Store:
-        """The store that would be loaded is this store; returns it. Who is down, membership tells it at its start."""
+        """The store that would be loaded now is this store; returns it.
+
+        What has ended is over in both. Who is down, membership tells a store at its start.
+        """
+        store.expire(now)
+        self.follow(store)
         loaded = self.load(now, store.wall_offset, rng)
         for name in store._leases.down:
             loaded.set_down(name, now, down=True)

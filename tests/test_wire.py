@@ -110,6 +110,24 @@ def test_equal_digests_are_equal_bytes() -> None:
     assert wire.encode_digest(one).SerializeToString() == wire.encode_digest(other).SerializeToString()
 
 
+def test_joined_floors_and_greatest_numbers_come_back_the_same() -> None:
+    last = Origin("b", UINT64)
+    digest = Digest(
+        Coverage({A: UINT64}, folded={"b": UINT64, "c": 0}),
+        {A: UINT64, last: EVERYTHING, Origin("b", 3): 5, Origin("c", 0): EVERYTHING},
+        {A: UINT64},
+        UINT64,
+    )
+    data = wire.encode_digest(digest).SerializeToString()
+    decoded = wire.decode_digest(peer_pb2.Digest.FromString(data))
+    assert decoded == digest
+    assert decoded.hash() == digest.hash()
+    behind = Store(Origin("d", 1))
+    behind.floor, behind.coverage = dict(digest.floor), digest.coverage.copy()
+    assert not behind.delta(decoded).full
+    assert behind.delta(Digest(Coverage({A: UINT64, Origin("b", 3): 7}))).full
+
+
 def test_a_digest_of_too_many_ranges_claims_less_and_never_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_RANGES", 5)
     coverage = Coverage({A: 1, B: 1}, {A: [(n, n) for n in (3, 5, 7)], B: [(n, n) for n in (3, 5, 7)]})
