@@ -282,7 +282,8 @@ def bookkeeping(_world: World, truth: Truth) -> Iterator[str]:
             yield f"{host.name}: the fingerprint is not that of its records"
         over = [is_over(host, record, truth.now) for record in held if record.is_lease]
         if not len(live) + over.count(False) <= store.live <= len(held) - over.count(True):
-            yield f"{host.name} counts {store.live} live records and holds {len(held)}, of which {over.count(True)} over"
+            over_now = over.count(True)
+            yield f"{host.name} counts {store.live} live records and holds {len(held)}, {over_now} of them over"
         keys = sorted(str(record.slot) for record in live if record.kind is Kind.REGISTER)
         keys += [str(record.slot) for record in held if record.is_lease and store.register(str(record.slot)) is record]
         if list(store.keys()) != sorted(keys):
