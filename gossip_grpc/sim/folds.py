@@ -30,16 +30,22 @@ class Fold(NamedTuple):
 
 
 class Folds:
-    """All decisions to fold, by the node whose lives they are about."""
+    """All decisions to fold.
+
+    Attributes:
+        made: with the node whose lives each is about, in the order in which they were made.
+    """
 
     def __init__(self) -> None:
+        self.made: list[tuple[str, Fold]] = []
         self._folds: defaultdict[str, list[Fold]] = defaultdict(list)
 
     def __bool__(self) -> bool:
-        return bool(self._folds)
+        return bool(self.made)
 
     def add(self, node_id: str, fold: Fold) -> None:
         """Note one."""
+        self.made.append((node_id, fold))
         self._folds[node_id].append(fold)
 
     def doubts(self, dot: Dot) -> bool:

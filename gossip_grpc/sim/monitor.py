@@ -8,6 +8,7 @@
 | `ghosts`    | at no moment does anybody show what it knows to be deleted                                  |
 | `readiness` | who began with nothing takes no writes before it has met its cluster, or waited for it      |
 | `leases`    | at no moment does anybody show what is over, or hide what is not                            |
+| `folds`     | nobody folds a life before it has been over for the retention                               |
 | `heals`     | the backstop is needed only for what is known to need it: see heals.py                      |
 """
 
@@ -41,6 +42,7 @@ class Monitor:
         self._shares: dict[tuple[Origin, int, str, Origin], tuple[int, int]] = {}
         self._leases: dict[str, dict[str, None]] = defaultdict(dict)
         self._seen = 0
+        self._folded = 0
         self._deletions: dict[str, list[Deletion]] = defaultdict(list)
         self._versions: dict[Origin, int] = {}
         self._states: dict[str, tuple[Store, int, int]] = {}
@@ -69,6 +71,8 @@ class Monitor:
         if engine is None:
             return
         store = engine.store
+        if self._folded < len(self._world.history.folds.made):
+            self._look_at_folds(host)
         if self._leases:
             self._look_at_leases(host)
         time = store.clock.time
@@ -93,6 +97,21 @@ class Monitor:
         if self._versions.get(origin) != store.version:
             self._versions[origin] = store.version
             self._look_for_ghosts(host)
+
+    def _look_at_folds(self, host: Host) -> None:
+        """Nobody folds a life before it has been over for the retention: who is cut off for less keeps its writes."""
+        history, now = self._world.history, self._world.now
+        for name, fold in history.folds.made[self._folded :]:
+            for life in history.lives:
+                if life.node != name or not fold.first <= life.origin.generation <= fold.last:
+                    continue
+                present = self._world.hosts[name].store.origin
+                end = life.end if life.end is not None or present == life.origin else 0.0
+                if end is None or now - end < host.spec.retention / MAX_RATE:
+                    self._violations.append(
+                        f"folds: {host.name} folded {life} at {now:.3f} s; the retention is {host.spec.retention:g} s"
+                    )
+        self._folded = len(history.folds.made)
 
     def _look_at_leases(self, host: Host) -> None:
         """At no moment does anybody show what is over, or hide what is not."""
