@@ -51,7 +51,6 @@ class Host:
         paused: whether it stands still, as by SIGSTOP. What arrives waits.
         left: whether it has left in order.
         slow: seconds that each input takes.
-        heals: of its engine, as counted so far.
         hindered: whether it is paused or slow, so that what arrives must wait.
         life: the present life, or the last one.
         lives: how many there have been.
@@ -79,7 +78,6 @@ class Host:
         "busy",
         "disk",
         "engine",
-        "heals",
         "hindered",
         "lacks",
         "left",
@@ -120,7 +118,6 @@ class Host:
         self.lacks: dict[Dot, None] = {}
         self.timer = NEVER
         self.version = -1
-        self.heals = 0
         self.waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self.random = random.Random(f"{seed}/network/{name}")
         self.engine: Engine | None = None
@@ -251,7 +248,6 @@ class Host:
         self.left = False
         self.timer = NEVER
         self.version = -1
-        self.heals = 0
         self.busy = now
 
     def _keep(self, store: Store, folds: Folds, *, fresh: bool) -> None:

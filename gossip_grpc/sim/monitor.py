@@ -9,12 +9,14 @@
 | `readiness` | who began with nothing takes no writes before it has met its cluster, or waited for it      |
 | `leases`    | at no moment does anybody show what is over, or hide what is not                            |
 | `folds`     | nobody folds a life before it has been over for the retention                               |
+| `recovery`  | what a node finds on its disk is what it had when it crashed                                |
 | `heals`     | the backstop is needed only for what is known to need it: see heals.py                      |
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Hashable
 
 from gossip_grpc.core.messages import Notice
 from gossip_grpc.core.records import Kind, Origin
@@ -49,6 +51,7 @@ class Monitor:
         self._writes = world.history.writes
         world.after_input.append(self._after_input)
         world.after_heal.append(self._after_heal)
+        world.after_load.append(self._after_load)
         world.checker = lambda world: [*self.look(), *check(world)]
         for host in world.hosts.values():
             self._after_input(host)
@@ -97,6 +100,11 @@ class Monitor:
         if self._versions.get(origin) != store.version:
             self._versions[origin] = store.version
             self._look_for_ghosts(host)
+
+    def _after_load(self, host: Host, store: Store) -> None:
+        """What a node finds on its disk is what it had when it crashed."""
+        for name, (before, after) in _image_differences(host.store, store).items():
+            self._violations.append(f"recovery: {host.name} crashed with the {name} {before} and starts with {after}")
 
     def _look_at_folds(self, host: Host) -> None:
         """Nobody folds a life before it has been over for the retention: who is cut off for less keeps its writes."""
@@ -174,3 +182,27 @@ class Monitor:
                         f"invention: {host.name} covers {origin}:{coverage.highest(origin)}; "
                         f"{origin} wrote {self._written.get(origin, 0)} times"
                     )
+
+
+def _image_differences(one: Store, other: Store) -> dict[str, tuple[object, object]]:
+    """In what two stores differ of all that a disk keeps, and what of it each has alone."""
+    before, after = _image(one), _image(other)
+    found: dict[str, tuple[object, object]] = {}
+    for name, parts in before.items():
+        if parts != after[name]:
+            both = parts.items() & after[name].items()
+            found[name] = (dict(parts.items() - both), dict(after[name].items() - both))
+    return found
+
+
+def _image(store: Store) -> dict[str, dict[Hashable, Hashable]]:
+    store.keep_journal()
+    changes = store.take_changes()
+    kept = changes.kept if changes is not None else []
+    origins = changes.origins if changes is not None else {}
+    return {
+        "records": {one.record.dot: (one.area, one.since) for one in kept},
+        "origins": {origin: known for origin, known in origins.items() if known is not None},
+        "folds": {**store.coverage.folded},
+        "clock": {"time": store.clock.time},
+    }

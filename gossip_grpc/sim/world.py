@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from xxhash import xxh3_64_intdigest
 
-from gossip_grpc.core.engine import Engine
+from gossip_grpc.core.engine import DIVERGED, Engine
 from gossip_grpc.core.membership import Change
 from gossip_grpc.core.messages import Call, Notice, Renewed
 from gossip_grpc.core.records import Kind, Record
@@ -60,6 +60,7 @@ class World:
         failures: expectations that were not met, a line each.
         after_input: called with the host after every input of its engine, and when it starts.
         after_heal: called with the host and its notice when it finds that fingerprints differ at equal coverage.
+        after_load: called with a host that is down and the store that its disk has, before it starts.
         after_change: called with the host and what has become of a member in its view.
         checker: what a line `check` asks; by default `checkers.check`.
     """
@@ -77,6 +78,7 @@ class World:
         self.failures: list[str] = []
         self.after_input: list[Callable[[Host], object]] = []
         self.after_heal: list[Callable[[Host, Notice], object]] = []
+        self.after_load: list[Callable[[Host, Store], object]] = []
         self.after_change: list[Callable[[Host, Change], object]] = []
         self.checker: Callable[[World], list[str]] | None = None
         self._memo = Memo()
@@ -196,7 +198,7 @@ class World:
             elif isinstance(effect, Change):
                 self._change(host, effect)
             elif isinstance(effect, Notice):
-                self._notice(host, engine, effect)
+                self._notice(host, effect)
             elif isinstance(effect, Renewed):
                 host.peering.identify()
             else:
@@ -247,11 +249,9 @@ class World:
             words = f"{change.node_id} {change.before or 'unknown'} > {change.after or 'forgotten'}: {change.cause}"
             self.trace.add(self.now, "member", host.name, what=words)
 
-    def _notice(self, host: Host, engine: Engine, notice: Notice) -> None:
-        heals = engine.counters.backstop_heals
-        if heals != host.heals:
-            self.history.heals += heals - host.heals
-            host.heals = heals
+    def _notice(self, host: Host, notice: Notice) -> None:
+        if notice.event == DIVERGED:
+            self.history.heals += 1
             for hook in self.after_heal:
                 hook(host, notice)
         if notice.level in ("error", "warning"):
@@ -365,7 +365,12 @@ class World:
     def _restart(self, action: Action) -> None:
         host = self.hosts.get(action.nodes[0])
         if host is not None and not host.up:
-            self._start(host, host.load(self.now) if host.life.ended == "crash disk" else None)
+            store = None
+            if host.life.ended == "crash disk":
+                store = host.load(self.now)
+                for hook in self.after_load:
+                    hook(host, store)
+            self._start(host, store)
 
     def _snapshot(self, action: Action) -> None:
         host = self._host(action.nodes[0])
