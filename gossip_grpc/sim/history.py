@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
-from gossip_grpc.core.coverage import Coverage, Ranges
+from gossip_grpc.core.coverage import EVERYTHING, Coverage, Ranges
 from gossip_grpc.core.records import Dot, Origin, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.sim.folds import Folds
@@ -91,7 +91,8 @@ class Write:
     def seen(self) -> Seen:
         """Dots of the earlier writes about the same that the writer covered just before this one.
 
-        Those that somebody folded without having seen them (see folds.py) are left out.
+        Of a life that the writer had folded, those that somebody folded without having seen them (see folds.py) are not
+        among them.
         """
         return Seen(self, self._history)
 
@@ -99,7 +100,7 @@ class Write:
         """Whether the writer covered the dot of an earlier write about the same."""
         sequence, above = self._knew.get(dot.origin, (0, []))
         if dot.sequence <= sequence:
-            return True
+            return sequence < EVERYTHING or not self._history.folds.doubts(dot)
         index = bisect_right(above, (dot.sequence, float("inf"))) - 1
         return index >= 0 and dot.sequence <= above[index][1]
 
@@ -117,19 +118,13 @@ class Seen(Set[Dot]):
 
     def __contains__(self, dot: object) -> bool:
         # No number to compare: nobody covers what is written later.
-        history = self._history
-        return (
-            isinstance(dot, Dot)
-            and history.wrote(dot, self._write.keys)
-            and self._write.knew(dot)
-            and not history.folds.doubts(dot)
-        )
+        return isinstance(dot, Dot) and self._history.wrote(dot, self._write.keys) and self._write.knew(dot)
 
     def __iter__(self) -> Iterator[Dot]:
         for write in self._history.about(*self._write.keys):
             if write.number >= self._write.number:
                 return
-            yield from (dot for dot in write.dots if self._write.knew(dot) and not self._history.folds.doubts(dot))
+            yield from (dot for dot in write.dots if self._write.knew(dot))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -203,6 +203,6 @@ def _image(store: Store) -> dict[str, dict[Hashable, Hashable]]:
     return {
         "records": {one.record.dot: (one.area, one.since) for one in kept},
         "origins": {origin: known for origin, known in origins.items() if known is not None},
-        "folds": {**store.coverage.folded},
+        "folds": {name: store.coverage.folded[name] for name in store.coverage.folded},
         "clock": {"time": store.clock.time},
     }
