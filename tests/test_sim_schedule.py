@@ -92,7 +92,7 @@ def test_everything_is_understood() -> None:
     assert found['n1 set-add s x "y z"'].args == ("s", "x", "y z")
     assert found["n1 fill bulk 1000"].args == ("bulk", 1000)
     assert found["n1 put session x ttl=3s"].args == ("session", "x", 3.0, False)
-    assert found["n1 put service y ttl=1500ms ephemeral"].args == ("service", "y", 1.5, True)
+    assert found["n1 put service y ttl=1.5s ephemeral"].args == ("service", "y", 1.5, True)
     assert found["n1 put owner ttl=3s ephemeral"].args == ("owner", "ttl=3s", 0.0, True)
     assert found["restore n3"].args == (False,)
     assert found["restore n3 unmarked"].args == (True,)
