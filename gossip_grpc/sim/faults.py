@@ -455,10 +455,10 @@ def fold_not_taken_over() -> list[Patch]:
     """What a sender has folded is not taken over at the end of its delta."""
     original = Coverage.merge
 
-    def merge(self: Coverage, other: Coverage) -> None:
+    def merge(self: Coverage, other: Coverage) -> set[str]:
         copy = other.copy()
         copy._folded = {}
-        original(self, copy)
+        return original(self, copy)
 
     return [(Coverage, "merge", merge)]
 

@@ -9,6 +9,7 @@ over at the end of a complete delta, and with it what the others had seen.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gossip_grpc.core.coverage import Coverage
@@ -69,20 +70,23 @@ class Noted(Coverage):
         super().merge(coverage)
         self._taking = False
 
-    def merge(self, other: Coverage) -> None:
+    def merge(self, other: Coverage) -> set[str]:
         """As of Coverage."""
         self._taking = True
-        super().merge(other)
+        new = super().merge(other)
         self._taking = False
+        return new
 
-    def fold(self, node_id: str, generation: int) -> bool:
+    def fold(self, lives: Mapping[str, int]) -> set[str]:
         """As of Coverage, and noted."""
-        first = self.folded.get(node_id, -1) + 1
-        if not self._taking and generation >= first:
+        for node_id, last in () if self._taking else lives.items():
+            first = self.folded.get(node_id, -1) + 1
+            if last < first:
+                continue
             known = Coverage()
             for origin in self.origins():
                 if origin.node_id == node_id:
                     for low, high in [(1, self.sequence(origin)), *self.above(origin)]:
                         known.add_range(origin, low, high)
-            self._folds.add(node_id, Fold(first, generation, known))
-        return super().fold(node_id, generation)
+            self._folds.add(node_id, Fold(first, last, known))
+        return super().fold(lives)
