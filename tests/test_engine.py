@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -21,7 +22,9 @@ from gossip_grpc.core.engine import (
     MAX_TTL,
     TRANSFER_TIMEOUT,
     Engine,
+    PutEntry,
     Settings,
+    check_ttl,
 )
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
 from gossip_grpc.core.membership import Peer, Status
@@ -1228,13 +1231,24 @@ def test_inbound_syncs_are_limited() -> None:
     push_chunk(engine, HEADER, 0, PARTS[0], transfer=1)
     push_chunk(engine, HEADER, 0, [], transfer=2)
     with pytest.raises(LimitError, match="2 syncs are on their way in; try again later") as caught:
-        push_chunk(engine, HEADER, 0, PARTS[1], transfer=3)
+        push_chunk(engine, HEADER, 0, PARTS[1], transfer=3, sender=C)
     assert caught.value.reason is Reason.SYNC_LIMIT
+    assert engine.transfers == 2
     assert not engine.store.coverage.covers(C, 6)
     push_chunk(engine, HEADER, 0, [], transfer=2)  # one of those on their way may begin again
     push_chunk(engine, None, 1, [], transfer=1, complete=True)
-    push_chunk(engine, HEADER, 0, PARTS[1], transfer=3)
+    push_chunk(engine, HEADER, 0, PARTS[1], transfer=3, sender=C)
     assert engine.store.coverage.covers(C, 6)
+
+
+def test_a_sender_whose_transfers_were_cut_off_need_not_wait_for_their_timeout() -> None:
+    engine = ready_engine(Settings(limits=Limits(max_inbound_syncs=2)))
+    push_chunk(engine, HEADER, 0, [], transfer=1, sender=C)
+    push_chunk(engine, HEADER, 0, [], transfer=1)
+    push_chunk(engine, HEADER, 0, [], transfer=2)
+    push_chunk(engine, None, 1, PARTS[0], transfer=2, complete=True)
+    assert engine.store.coverage.covers(C, 5)
+    push_chunk(engine, None, 1, [], transfer=1, sender=C, complete=True)  # another's is left alone
 
 
 def test_a_silent_transfer_makes_room_after_its_timeout() -> None:
@@ -1242,8 +1256,8 @@ def test_a_silent_transfer_makes_room_after_its_timeout() -> None:
     push_chunk(engine, HEADER, 0, PARTS[0], transfer=1, now=3.0)
     push_chunk(engine, None, 1, PARTS[1], transfer=1, now=20.0)
     with pytest.raises(LimitError):
-        push_chunk(engine, HEADER, 0, [], transfer=2, now=20.0 + TRANSFER_TIMEOUT)
-    push_chunk(engine, HEADER, 0, [], transfer=2, now=20.1 + TRANSFER_TIMEOUT)
+        push_chunk(engine, HEADER, 0, [], transfer=2, sender=C, now=20.0 + TRANSFER_TIMEOUT)
+    push_chunk(engine, HEADER, 0, [], transfer=2, sender=C, now=20.1 + TRANSFER_TIMEOUT)
     with pytest.raises(RemoteError):
         push_chunk(engine, None, 2, [], transfer=1, complete=True, now=20.2 + TRANSFER_TIMEOUT)
 
@@ -1257,6 +1271,37 @@ def test_a_round_clears_away_silent_transfers() -> None:
 
 
 # The API's verbs
+
+
+def test_many_puts_are_written_in_order_and_pushed_at_once() -> None:
+    engine = ready_engine()
+    engine.wall_offset = 1000.0
+    entries = [PutEntry("a", "1"), PutEntry("b", b"2", ttl=500), PutEntry("a", "3", ephemeral=True)]
+    records = engine.put_many(entries, 5.0)
+    assert [record.content for record in records] == ["1", Lease(b"2", 1_005_500), Lease("3", 0, True)]
+    assert engine.store.register("a") is records[2]
+    pushes = [effect for effect in engine.effects() if isinstance(effect, Call)]
+    assert pushes
+    assert len(pushes) == len({call.peer.node_id for call in pushes}), "one a peer"
+    assert all(cast("PushRequest", call.request).records == records for call in pushes)
+
+
+def test_many_puts_are_written_whole_or_not_at_all() -> None:
+    engine = ready_engine(Settings(limits=Limits(max_records=3)))
+    engine.put_many([PutEntry("a", "v"), PutEntry("b", "v")], 5.0)
+    with pytest.raises(LimitError):
+        engine.put_many([PutEntry("a", "w"), PutEntry("c", "v"), PutEntry("d", "v")], 5.0)
+    assert list(engine.store.keys()) == ["a", "b"]
+    assert engine.store.register("a").content == "v"  # type: ignore[union-attr]
+    engine.put_many([PutEntry("c", "v"), PutEntry("c", "w"), PutEntry("a", "w")], 5.0)
+    assert engine.store.live == 3
+
+
+@pytest.mark.parametrize("ttl", [-1, MAX_TTL + 1])
+def test_a_time_to_live_out_of_bounds_is_refused(ttl: int) -> None:
+    with pytest.raises(LocalError, match=f"entries.0..ttl is {ttl}; give 1 to {MAX_TTL}, or 0 for ever") as caught:
+        check_ttl(ttl, "entries[0].ttl")
+    assert caught.value.field == "entries[0].ttl"
 
 
 def test_put_and_delete() -> None:
@@ -1418,6 +1463,59 @@ def test_a_node_that_kept_its_store_goes_on_where_it_stopped_and_announces_nothi
     moved = restored(own._replace(peer_address="elsewhere:1")).membership.own()
     assert moved is not None
     assert (moved.peer_address, moved.incarnation) == ("elsewhere:1", own.incarnation + 1)
+
+
+def test_a_restored_node_says_where_it_is_now_once_it_has_synced() -> None:
+    cluster = grown(2)
+    old = cluster.engines["n1"]
+    moved = Member(0, "elsewhere:1")
+    again = Engine(old.store.origin, moved, Settings(has_seeds=True, detector=SILENT), random.Random(1), 0.0, old.store)
+    written = again.store.next_sequence
+    assert again.store.members()["n1"].content.peer_address != "elsewhere:1"
+    cluster.engines["n1"] = again
+    assert cluster.run(30.0, lambda: again.ready)
+    assert again.store.members()["n1"].content.peer_address == "elsewhere:1"
+    assert again.store.next_sequence == written + 1
+
+
+def test_a_restored_node_that_others_know_more_of_says_where_it_is_as_its_next_life() -> None:
+    cluster = grown(2)
+    old = cluster.engines["n1"]
+    copy = old.store.snapshot()
+    kept = [one for one in copy.kept if one.record.origin.node_id != "x"]
+    known = {origin: knowledge for origin, knowledge in copy.origins.items() if knowledge is not None}
+    cluster.act("n1", put("later", "1"))
+    assert cluster.run(10.0, cluster.agreed)
+    store = Store.load(copy.origin, copy.clock, kept, known, copy.folded)
+    store.reserved = 100
+    again = Engine(
+        copy.origin,
+        Member(0, "n1:1", zone="z"),
+        Settings(has_seeds=True, detector=SILENT),
+        random.Random(1),
+        0.0,
+        store,
+    )
+    again.set_seeds(["n0:1"], 0.0)
+    cluster.engines["n1"] = again
+    assert cluster.run(30.0, lambda: again.ready and cluster.agreed())
+    assert again.store.origin.generation > copy.origin.generation
+    assert again.store.register("later") is not None
+    assert again.store.members()["n1"].content.zone == "z"
+    assert again.store.coverage.sequence(copy.origin) == old.store.coverage.sequence(copy.origin)
+
+
+def test_what_guards_the_writes_refuses_them_before_anything_changes() -> None:
+    engine = ready_engine()
+    before = engine.store.digest()
+
+    def guard() -> None:
+        raise LocalError("the disk is full", reason=Reason.DISK_FAILED)
+
+    engine.guard = guard
+    with pytest.raises(LocalError, match="the disk is full"):
+        engine.put("x", "1", 1.0)
+    assert engine.store.digest() == before
 
 
 def test_tags_are_replaced_and_said_once() -> None:

@@ -38,9 +38,15 @@ at 2s      n1 reset hits
 at 2s      n1 set-add s x "y z"   # two elements
 at 2s      n1 set-remove s x
 at 2s      n1 fill bulk 1000
+at 2s      n1 put session x ttl=3s
+at 2s      n1 put service y ttl=1500ms ephemeral
+at 2s      n1 put owner "ttl=3s" ephemeral
+at 2s      snapshot n2
 at 3s      crash n2 disk
 at 3s      crash n3
 at 5s      restart n2
+at 5s      restore n3
+at 5s      restore n3 unmarked
 at 5s      pause n3
 at 7s      resume n3
 at 8s      cut n1 n2 | n3 | n4 n5
@@ -81,10 +87,15 @@ def test_everything_is_understood() -> None:
     )
     assert schedule.end == 3600.0
     found = {format_action(action): action for action in schedule.actions}
-    assert len(found) == len(schedule.actions) == 29
+    assert len(found) == len(schedule.actions) == 35
     assert found['n1 put a "some text # with a hash"'].args == ("a", "some text # with a hash")
     assert found['n1 set-add s x "y z"'].args == ("s", "x", "y z")
     assert found["n1 fill bulk 1000"].args == ("bulk", 1000)
+    assert found["n1 put session x ttl=3s"].args == ("session", "x", 3.0, False)
+    assert found["n1 put service y ttl=1.5s ephemeral"].args == ("service", "y", 1.5, True)
+    assert found["n1 put owner ttl=3s ephemeral"].args == ("owner", "ttl=3s", 0.0, True)
+    assert found["restore n3"].args == (False,)
+    assert found["restore n3 unmarked"].args == (True,)
     assert found["crash n2 disk"].args == (True,)
     assert found["crash n3"].args == (False,)
     assert found["cut n1 n2 | n3 | n4 n5"].args == (False, ("n1", "n2"), ("n3",), ("n4", "n5"))
@@ -138,6 +149,9 @@ def test_windows_line_ends_are_line_ends() -> None:
         ("at 3s", "`at 3s` ends where what happens is wanted"),
         ("at 3s explode n1", "`explode`: wanted is NODE put|delete|"),
         ("at 3s n1 jump", "`jump`: a client does one of put, delete"),
+        ("at 3s n1 get a", "`get`: only a session has something to expect of what it reads"),
+        ("at 3s n1 as s1 fill a 3", "`fill`: a session does one thing at a time"),
+        ("at 3s n1 as s_1 put a b", "`s_1`: the name of a session is of letters and digits"),
         ("at 3s n1 put a", "ends where a value is wanted"),
         ("at 3s n1 put a b c", "`c`: the line should end before this word"),
         ("at 3s n1 add hits many", "an amount is wanted"),
@@ -226,14 +240,26 @@ words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 names = st.sampled_from(["n1", "n2", "n3", "B1", "B2"])
 
 
-def action(verb: str, nodes: st.SearchStrategy[tuple[str, ...]], args: st.SearchStrategy[Any]) -> Any:
-    return st.builds(Action, seconds, st.just(verb), nodes, args)
+nobody = st.just("")
+somebody = st.sampled_from(["", "s1", "as", "2"])
+
+
+def action(
+    verb: str,
+    nodes: st.SearchStrategy[tuple[str, ...]],
+    args: st.SearchStrategy[Any],
+    session: st.SearchStrategy[str] = nobody,
+) -> Any:
+    return st.builds(Action, seconds, st.just(verb), nodes, args, session)
 
 
 one = st.tuples(names)
 client = st.one_of(
-    action("put", st.tuples(st.one_of(names, st.just("any"))), st.tuples(words, words)),
-    action("delete", one, st.tuples(words)),
+    action("put", st.tuples(st.one_of(names, st.just("any"))), st.tuples(words, words), somebody),
+    action("put", one, st.tuples(words, words, intervals, st.booleans())),
+    action("put", one, st.tuples(words, words, st.just(0.0), st.just(value=True))),
+    action("delete", one, st.tuples(words), somebody),
+    action("get", one, st.tuples(words), st.just("s1")),
     action("add", one, st.tuples(words, st.integers(-(2**63), 2**63))),
     action("set-add", one, st.lists(words, min_size=2, max_size=4).map(tuple)),
     action("fill", one, st.tuples(words, st.integers(1, 10**6))),
@@ -247,6 +273,8 @@ repeats = st.builds(
 others = st.one_of(
     action("crash", one, st.tuples(st.booleans())),
     action("restart", one, st.just(())),
+    action("snapshot", one, st.just(())),
+    action("restore", one, st.tuples(st.booleans())),
     action("cut", st.just(()), st.sampled_from([(True, ("n1",), ("n2", "B1")), (False, ("n1",), ("n2",), ("n3",))])),
     action("heal", st.just(()), st.just(())),
     action(

@@ -948,6 +948,52 @@ def test_many_graves_that_are_gone_are_not_looked_at_again() -> None:
     assert len(store._grave_logs[A].entries) < 120
 
 
+# Sequences that are reserved
+
+
+def test_the_first_write_passes_what_is_reserved_and_covers_it() -> None:
+    store = Store(A)
+    store.write(Kind.REGISTER, "x", "1", 0.0)
+    store.reserved = 5
+    assert store.coverage == Coverage.of([(A, 1)])
+    assert store.next_sequence == 6
+    assert store.write(Kind.REGISTER, "x", "2", 0.0).sequence == 6
+    assert store.write(Kind.REGISTER, "x", "3", 0.0).sequence == 7
+    assert store.coverage == Coverage({A: 7})
+
+
+def test_another_life_has_nothing_reserved() -> None:
+    store = Store(A)
+    store.reserved = 5
+    store.renew(2)
+    assert store.write(Kind.REGISTER, "x", "1", 0.0).sequence == 1
+
+
+# What there is, at once
+
+
+def test_a_snapshot_is_all_that_there_is_and_leaves_no_journal() -> None:
+    store = Store(A)
+    assert store.snapshot().kept == []
+    record = store.write(Kind.REGISTER, "x", "1", 0.0)
+    snapshot = store.snapshot()
+    assert [kept.record for kept in snapshot.kept] == [record]
+    assert snapshot.sequence == 1
+    with pytest.raises(ValueError, match="keep_journal"):
+        store.take_changes()
+
+
+def test_a_journal_of_what_is_known_already_begins_empty() -> None:
+    store = Store(A)
+    store.write(Kind.REGISTER, "x", "1", 0.0)
+    store.keep_journal(known=True)
+    assert store.take_changes() is None
+    record = store.write(Kind.REGISTER, "y", "1", 0.0)
+    changes = store.take_changes()
+    assert changes is not None
+    assert [kept.record for kept in changes.kept] == [record]
+
+
 # Lives that ended
 
 A2, A3 = Origin("a", 2), Origin("a", 3)

@@ -232,7 +232,7 @@ def test_a_chunk_is_never_larger_than_estimated(sent: list[Record], largest: int
         if record.kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET):
             record.content = tuple(min(part, largest) for part in record.content)
         encoder.add(record)
-    assert encoder.message.ByteSize() <= encoder.size
+    assert encoder.take().ByteSize() <= encoder.size
 
 
 def test_with_two_thousand_members_no_message_is_larger_than_allowed() -> None:
@@ -291,12 +291,15 @@ def valid_delta() -> peer_pb2.Delta:
         lease("l1", b"v", A, 9, ephemeral=True),
     ]
     (message,) = wire.encode_delta(Delta(base, snapshot, records=sent), 1 << 20)
+    # Values come by columns, and may come one by one.
+    message.registers.add(origin=0, sequence=8, clock=8, key="k2", text="v")
+    message.registers.add(origin=1, sequence=3, clock=8, key="k3", data=b"v")
     return message
 
 
 def test_the_delta_that_the_table_below_spoils_is_valid() -> None:
     chunk = wire.decode_delta(valid_delta())
-    assert len(chunk.records) == 10
+    assert len(chunk.records) == 12
     assert chunk.complete
 
 
@@ -314,6 +317,11 @@ def again(name: str) -> Callable[[peer_pb2.Delta], object]:
 def assign(name: str, field: str, value: object) -> Callable[[peer_pb2.Delta], object]:
     """Set a field of the last record of a kind."""
     return lambda m: setattr(getattr(m, name)[-1], field, value)
+
+
+def place(name: str, value: object) -> Callable[[peer_pb2.Delta], object]:
+    """Set the last entry of a column."""
+    return lambda m: getattr(m.columns, name).__setitem__(-1, value)
 
 
 LASTS = {
@@ -342,6 +350,19 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
         for n, i in KEYED.items()
     ),
     *((f"delta.{n}", "each slot once", again(n)) for n in LASTS),
+    ("delta.columns.origins", "outside its table of 2 origins", place("origins", 2)),
+    ("delta.columns.sequences[1]", "must be from 1", place("sequences", 0)),
+    ("delta.columns.clocks[1]", "must be from 1", place("clocks", 0)),
+    ("delta.columns.keys[1]", "must be 1 to 4096 bytes", place("keys", "")),
+    ("delta.columns.keys[1]", "'4097 characters'", place("keys", "k" * (MAX_WIRE_KEY_BYTES + 1))),
+    ("delta.columns", "each slot once", place("keys", "k0")),
+    ("delta.registers", "keys that no other list of registers has", place("keys", "k2")),
+    *(
+        (f"delta.columns.{name}", "as long as keys, 2", lambda m, name=name: getattr(m.columns, name).pop())
+        for name in ("origins", "sequences", "clocks", "texts")
+    ),
+    ("delta.columns.texts", "as long as keys, 2; it is '3 long'", lambda m: m.columns.data.append(b"more")),
+    ("delta.columns.origins", "as long as keys, 0", lambda m: m.columns.ClearField("keys")),
     ("delta.registers[1].content", "one of text, data", lambda m: m.registers[1].ClearField("data")),
     ("delta.registers[1].content", "one of text, data, deleted = true", assign("registers", "deleted", False)),
     ("delta.counter_resets[0].share_origin", "is 9, outside its table", assign("counter_resets", "share_origin", 9)),
@@ -356,7 +377,7 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
         "Unix time in milliseconds, or 0",
         assign("leases", "expires_at_unix_milliseconds", int(wire.MAX_UNIX_SECONDS) * 1000 + 1),
     ),
-    ("delta.leases", "keys that are not in registers; it is 'a key of both'", assign("leases", "key", "k0")),
+    ("delta.leases", "keys that no other list of registers has", assign("leases", "key", "k0")),
     ("delta.members[0].incarnation", "from 1", assign("members", "incarnation", 0)),
     ("delta.members[0].peer_address", "HOST:PORT", assign("members", "peer_address", "nowhere")),
     ("delta.accusations[0].target_node_id", "1 to 128", assign("accusations", "target_node_id", "")),
