@@ -484,7 +484,9 @@ class Store:
         """More has been folded of these nodes."""
         if nodes:
             self._folded |= dict.fromkeys(nodes, self._now)
-            self._context = {name: last for name, last in self._context.items() if not self.coverage.is_folded(name)}
+            for origin in [name for name in self._context if self.coverage.is_folded(name)]:
+                del self._context[origin]
+                self._note_origin(origin)
             self.version += 1
 
     def _join_floors(self, now: float, age: float) -> None:
