@@ -21,6 +21,7 @@ from bench import (
     report,
     simulated,
     spread,
+    sustained,
     transfer,
     watch,
 )
@@ -28,7 +29,7 @@ from bench.results import Benchmark, Measurement
 
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
-    for module in (merge, delta, engines, put, spread, idle, simulated, memory, detection, transfer, watch)
+    for module in (merge, delta, engines, put, spread, idle, simulated, memory, detection, transfer, watch, sustained)
 }
 
 
