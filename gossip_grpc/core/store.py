@@ -31,7 +31,8 @@ deleted and gets a full delta; at its end it drops what the sender covers but do
 is known and of which nothing new has come for the retention is *folded*: all that it ever wrote counts as covered,
 which takes one entry a node, however often it began anew. Its records stay. Its floors stay exact for one retention
 more, until all that are not cut off have folded it too; then one entry stands for them, which whoever has not folded it
-is below. What nobody here has seen of it by then, and somebody cut off has, is left to the backstop.
+is below. What nobody here has seen of it by then, and somebody cut off has, is left to the backstop: or a full delta
+drops it there. Leases are in no fingerprint, so of those the backstop knows nothing.
 """
 
 from __future__ import annotations
@@ -759,12 +760,11 @@ class Store:
         """
         slots = self._slots[record.kind]
         old = slots.get(record.slot)
+        if not guarded:
+            record = self._dig_out(record)
         deletes = record.deletes
-        if deletes:
-            known = self._enter_deletion(record, old, now, guarded=guarded)
-            if known is None:
-                return False
-            record = known
+        if deletes and not self._enter_deletion(record, old, now):
+            return False
         if guarded and (self._guards or self._graves) and self._is_guarded(record):
             self._keep_aside(record)
             return False
@@ -775,8 +775,6 @@ class Store:
         if old is not None:
             self._remove(old)
             self._keep_aside(old, record)
-        if not guarded:
-            self._unguard(record)
         slots[record.slot] = record
         if self._journal is not None:
             self._journal.append(record)
@@ -793,24 +791,31 @@ class Store:
             self._tell(before, record)
         return True
 
-    def _enter_deletion(self, record: Record, old: Record | None, now: float, *, guarded: bool) -> Record | None:
-        """Note since when a deletion is kept; returns it, or None if nothing is to be done.
-
-        Args:
-            record: the deletion, as it came.
-            old: what its slot holds.
-            now: the time.
-            guarded: whether it is no repair.
-        """
+    def _enter_deletion(self, record: Record, old: Record | None, now: float) -> bool:
+        """Note since when a deletion is kept. Returns whether there is anything to do: always, but in a repair."""
         if old is not None and old in self._leases and old.dot == record.dot:
-            return None
-        held, since = self._tombstones.setdefault(record.dot, (record, now))
-        if held is old or (held.kind, held.slot) != (record.kind, record.slot):
-            return None  # it is there; or one dot is of two writes, and somebody lies
-        if not guarded and self._in_grave(held):
-            self._exhume(held)
-            record = _anew(held)
-            self._tombstones[record.dot] = (record, since)
+            return False
+        held, _ = self._tombstones.setdefault(record.dot, (record, now))
+        return held is record  # else it is in its slot; or one dot is of two writes, and somebody lies
+
+    def _dig_out(self, record: Record) -> Record:
+        """In a repair, what is kept aside of a record's dot comes back instead of it, if a deletion, else goes.
+
+        A dot is kept in one place, whatever a peer or broken memory makes of its content: disks go by dots.
+        """
+        name, origin = (record.kind, record.slot), record.origin
+        guards = self._guards.get(name, {})
+        guard, grave = guards.get(origin), self._graves.get(name, {}).get(origin)
+        if guard is not None and guard.sequence == record.sequence:
+            del guards[origin]
+            if not guards:
+                del self._guards[name]
+            self._note(guard)
+        if grave is None or grave.sequence != record.sequence:
+            return record
+        self._exhume(grave)
+        record, since = _anew(grave), self._tombstones[grave.dot][1]
+        self._tombstones[grave.dot] = (record, since)
         return record
 
     def _log(self, record: Record) -> None:
@@ -978,23 +983,12 @@ class Store:
             if other is not None:
                 self._note(other)
 
-    def _unguard(self, record: Record) -> None:
-        """A record comes back into its slot: it is no guard any more. One dot is kept in one place."""
-        name = (record.kind, record.slot)
-        kept = self._guards.get(name, {})
-        guard = kept.get(record.origin)
-        if guard is not None and guard.sequence == record.sequence:
-            del kept[record.origin]
-            if not kept:
-                del self._guards[name]
-            self._note(guard)
-
     def _bury(self, loser: Record, winner: Record | None) -> None:
         """Keep a superseded tombstone, unless its origin has made a later one of the slot."""
         origin, name = loser.origin, (loser.kind, loser.slot)
         other = self._graves.get(name, {}).get(origin)
         later = [kept for kept in (other, winner) if kept is not None and kept.origin == origin and kept.deletes]
-        if any(kept.sequence > loser.sequence for kept in later):
+        if any(kept.sequence > loser.sequence for kept in later) or (winner is not None and winner.dot == loser.dot):
             self._tombstones.pop(loser.dot, None)
             return
         if other is not None:
