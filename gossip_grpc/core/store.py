@@ -49,8 +49,8 @@ from gossip_grpc.core.journal import Area, Changes, Kept, Knowledge
 from gossip_grpc.core.keys import SortedKeys
 from gossip_grpc.core.leases import Leases, is_over
 from gossip_grpc.core.records import (
+    DELETABLE_KINDS,
     SYSTEM_KINDS,
-    USER_KINDS,
     Accusation,
     Dot,
     Kind,
@@ -369,7 +369,7 @@ class Store:
         dropped = 0
         self.learn_context(snapshot.context)
         if received is not None:
-            for kind in USER_KINDS:
+            for kind in DELETABLE_KINDS:
                 for record in list(self._slots[kind].values()):
                     origin, sequence = record.origin, record.sequence
                     if snapshot.coverage.covers(origin, sequence) and not received.covers(origin, sequence):
