@@ -47,7 +47,11 @@ Value = str | bytes
 """A register's value or a set's element: text or bytes, which are never equal to each other."""
 
 USER_KINDS = (Kind.REGISTER, Kind.COUNTER_SHARE, Kind.COUNTER_RESET, Kind.SET_ELEMENT)
-"""Kinds that hold users' state: fingerprinted, and dropped by a full sync where the sender has dropped them."""
+"""Kinds that hold users' state: fingerprinted."""
+
+DELETABLE_KINDS = (Kind.REGISTER, Kind.SET_ELEMENT)
+"""Kinds of which a full sync drops what the sender has dropped. Counters are never deleted: who lacks a share that it
+covers has folded the life that wrote it, and not seen it."""
 
 SYSTEM_KINDS = (Kind.MEMBER, Kind.ACCUSATION)
 """Kinds that membership is made of. They come first in deltas."""

@@ -23,7 +23,8 @@ that nobody takes it for the slot's content. There are two sorts of it:
   superseded tombstone is kept until it would be purged, and the floor covers it as any other.
 
 Purging raises the *GC floor* (origin -> highest sequence purged). A peer whose coverage is below it may hold what was
-deleted and gets a full delta; at its end it drops what the sender covers but does not hold.
+deleted and gets a full delta; at its end it drops what the sender covers but does not hold, counters aside: they are
+never deleted.
 
 **Leases** (leases.py) are values that become tombstones by themselves: from then on all of this is about them too.
 
@@ -50,8 +51,8 @@ from gossip_grpc.core.journal import Area, Changes, Kept, Knowledge
 from gossip_grpc.core.keys import SortedKeys
 from gossip_grpc.core.leases import Leases, is_over
 from gossip_grpc.core.records import (
+    DELETABLE_KINDS,
     SYSTEM_KINDS,
-    USER_KINDS,
     Accusation,
     Dot,
     Kind,
@@ -370,7 +371,7 @@ class Store:
         dropped = 0
         self.learn_context(snapshot.context)
         if received is not None:
-            for kind in USER_KINDS:
+            for kind in DELETABLE_KINDS:
                 for record in list(self._slots[kind].values()):
                     origin, sequence = record.origin, record.sequence
                     if snapshot.coverage.covers(origin, sequence) and not received.covers(origin, sequence):
@@ -846,18 +847,6 @@ class Store:
         self._remove(record)
         self._keep_aside(record, winner)
         self._tell(before, winner or record)
-        if record.kind is Kind.COUNTER_SHARE or record.kind is Kind.COUNTER_RESET:
-            self._close_counter(record)
-
-    def _close_counter(self, dropped: Record) -> None:
-        """A share or a reset is gone: list its counter no more if nothing is left of it."""
-        slot: Any = dropped.slot
-        key, origin = slot
-        if all(slot not in self._slots[kind] for kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET)):
-            del self._counters[key][origin]
-        if not self._counters[key]:
-            del self._counters[key], self._totals[key]
-            self._counter_keys.discard(key)
 
     # Leases
 
