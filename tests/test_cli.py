@@ -36,7 +36,8 @@ from tests.fake_node import FakeNode, Fault, serving
 DEADLINE = 20.0
 ORIGIN = common_pb2.Origin(node_id="a", generation=7)
 TOKEN = common_pb2.Session(clock=9, dots=[common_pb2.Dot(origin=ORIGIN, sequence=3)])
-TOKEN_JSON = {"clock": 9, "dots": [{"origin": "a/7", "sequence": 3}]}
+TOKEN_TEXT = "CAkSCQoFCgFhEAcQAw"  # noqa: S105 - no secret
+TOKEN_JSON = {"clock": 9, "dots": [{"origin": "a/7", "sequence": 3}], "session": TOKEN_TEXT}
 
 
 @dataclass
@@ -191,6 +192,28 @@ def test_delete_says_whether_there_was_something(node: FakeNode, cli: Cli) -> No
     assert cli("kv", "delete", "k") == Done(0, "nothing to delete\n", "", b"nothing to delete\n")
 
 
+def test_a_session_is_sent_and_goes_on_in_what_is_printed(node: FakeNode, cli: Cli) -> None:
+    answer = common_pb2.Session(clock=12, dots=[common_pb2.Dot(origin=ORIGIN, sequence=8)])
+    node.answers[kv_pb2.KeyValueServicePutRequest] = kv_pb2.KeyValueServicePutResponse(session=answer)
+    said = cli("kv", "put", "k", "v", "--session", TOKEN_TEXT, "--output", "json").json
+    assert node.requests[-1].session == TOKEN
+    cli("kv", "put", "k", "v", "--session", said["session"])
+    assert node.requests[-1].session == common_pb2.Session(clock=12, dots=[*TOKEN.dots, *answer.dots])
+
+
+@pytest.mark.parametrize("command", ["kv get k", "kv delete k", "kv list", "counter get c", "set list"])
+def test_every_command_about_data_takes_a_session(node: FakeNode, cli: Cli, command: str) -> None:
+    cli(*command.split(), "--session", TOKEN_TEXT)
+    assert node.requests[-1].session == TOKEN
+
+
+def test_what_is_no_session_is_wrong_usage(node: FakeNode, cli: Cli) -> None:
+    done = cli("kv", "get", "k", "--session", "?")
+    assert done.code == 2
+    assert "is not the text of a session" in done.err
+    assert not node.requests
+
+
 # --- tables ---
 
 HOSTILE = [
@@ -264,7 +287,7 @@ def test_counters_print_their_value_alone(node: FakeNode, cli: Cli) -> None:
         counter_pb2.CounterServiceGetRequest: counter_pb2.CounterServiceGetResponse(
             counter=counter_pb2.Counter(key="c", value=-4)
         ),
-        counter_pb2.CounterServiceAddRequest: counter_pb2.CounterServiceAddResponse(value=5),
+        counter_pb2.CounterServiceAddRequest: counter_pb2.CounterServiceAddResponse(value=5, session=TOKEN),
         counter_pb2.CounterServiceResetRequest: counter_pb2.CounterServiceResetResponse(session=TOKEN),
         counter_pb2.CounterServiceListRequest: counter_pb2.CounterServiceListResponse(
             counters=[counter_pb2.Counter(key="c", value=5), counter_pb2.Counter(key="d", value=-12)]
@@ -274,7 +297,11 @@ def test_counters_print_their_value_alone(node: FakeNode, cli: Cli) -> None:
     assert cli("counter", "get", "c", "--output", "json").json == {"key": "c", "value": -4}
     assert cli("counter", "add", "c").out == "5\n"
     assert cli("counter", "add", "c", "-5").out == "5\n"
-    assert cli("counter", "add", "c", "--output", "json", "-5").json == {"key": "c", "value": 5}
+    assert cli("counter", "add", "c", "--output", "json", "-5").json == {
+        "key": "c",
+        "value": 5,
+        "session": TOKEN_TEXT,
+    }
     assert [request.amount for request in node.requests[2:]] == [1, -5, -5]
     assert cli("counter", "reset", "c").out == ""
     assert cli("counter", "reset", "c", "--output", "json").json == {"key": "c", **TOKEN_JSON}
@@ -293,8 +320,8 @@ def test_sets_print_counts_and_elements_a_line_each(node: FakeNode, cli: Cli) ->
     elements = [common_pb2.Value(text="b"), common_pb2.Value(text="a\n"), common_pb2.Value(data=b"\xff")]
     node.answers = {
         set_pb2.SetServiceGetRequest: set_pb2.SetServiceGetResponse(elements=elements, size=3),
-        set_pb2.SetServiceAddRequest: set_pb2.SetServiceAddResponse(added=2),
-        set_pb2.SetServiceRemoveRequest: set_pb2.SetServiceRemoveResponse(removed=1),
+        set_pb2.SetServiceAddRequest: set_pb2.SetServiceAddResponse(added=2, session=TOKEN),
+        set_pb2.SetServiceRemoveRequest: set_pb2.SetServiceRemoveResponse(removed=1, session=TOKEN),
         set_pb2.SetServiceListRequest: set_pb2.SetServiceListResponse(sets=[set_pb2.SetSummary(key="s", size=3)]),
     }
     assert cli("set", "get", "s").out == "a\\n\nb\nbase64:/w==\n"
@@ -302,9 +329,9 @@ def test_sets_print_counts_and_elements_a_line_each(node: FakeNode, cli: Cli) ->
     assert listed == {"key": "s", "elements": ["a\n", "b", {"base64": "/w=="}]}
     assert cli("set", "add", "s", "x", "-1").out == "2\n"
     assert node.requests[-1].elements == [common_pb2.Value(text="x"), common_pb2.Value(text="-1")]
-    assert cli("set", "add", "s", "x", "--output", "json").json == {"key": "s", "added": 2}
+    assert cli("set", "add", "s", "x", "--output", "json").json == {"key": "s", "added": 2, "session": TOKEN_TEXT}
     assert cli("set", "remove", "s", "x").out == "1\n"
-    assert cli("set", "remove", "s", "x", "--output", "json").json == {"key": "s", "removed": 1}
+    assert cli("set", "remove", "s", "x", "--output", "json").json == {"key": "s", "removed": 1, "session": TOKEN_TEXT}
     assert cli("set", "list").out == "KEY  SIZE\ns       3\n"
     assert cli("set", "list", "--output", "json").json == [{"key": "s", "size": 3}]
 
@@ -559,7 +586,7 @@ STATUS = cluster_pb2.ClusterServiceGetStatusResponse(
 def test_status_tells_people_what_matters(node: FakeNode, cli: Cli) -> None:
     node.answers[cluster_pb2.ClusterServiceGetStatusRequest] = STATUS
     lines = cli("status").out.splitlines()
-    assert lines[:12] == [
+    assert lines[:13] == [
         "node            a, generation 7",
         "cluster         default, 2 members",
         "ready           yes",
@@ -570,6 +597,7 @@ def test_status_tells_people_what_matters(node: FakeNode, cli: Cli) -> None:
         "fingerprint     00ff00ff00ff00ff",
         "records         1,234, and 1 tombstone",
         "clock           12",
+        "storage         memory only",
         "gossip          push-pull, random",
         "last round      0.2 s ago, with b",
     ]

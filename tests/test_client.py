@@ -106,7 +106,7 @@ def talk(*exchanges: tuple[Message, Message | Fault]) -> Iterator[Client]:
                 rpc.terminate(answer, (), grpc.StatusCode.OK, "")
 
     threading.Thread(target=answer_all, daemon=True).start()
-    with Client("node.test:7947", channel=channel, timeout=TIMEOUT) as client:
+    with Client("node.test:7947", channel=channel, timeout=TIMEOUT, sessions=False) as client:
         yield client
     assert next(channel.expected, None) is None, "the client did not ask all that it should have"
 
@@ -562,7 +562,7 @@ async def test_the_asyncio_client_has_the_same_verbs_and_results(node: FakeNode)
         cluster_pb2.ClusterServiceGetStatusRequest: cluster_pb2.ClusterServiceGetStatusResponse(node_id="a"),
         cluster_pb2.ClusterServiceLeaveRequest: cluster_pb2.ClusterServiceLeaveResponse(peers=2),
     }
-    async with AsyncClient(node.address) as client:
+    async with AsyncClient(node.address, sessions=False) as client:
         assert await client.kv.get("k") == entry("k", b"v")
         assert await client.kv.put("k", "v") == SESSION
         assert await client.kv.delete("k") == Deletion(True, SESSION)
@@ -719,7 +719,7 @@ def verbs_of(client: object) -> dict[str, inspect.Signature]:
         f"{group}.{name}": inspect.signature(method)
         for group, holder in groups.items()
         for name, method in inspect.getmembers(holder, callable)
-        if not name.startswith("_") and name not in {"run", "stream", "close", *groups}
+        if not name.startswith("_") and name not in {"run", "stream", "close", "adopt", *groups}
     }
 
 
@@ -727,7 +727,7 @@ def test_both_clients_have_the_same_verbs_with_the_same_parameters() -> None:
     with Client() as client:
         verbs = verbs_of(client)
     assert verbs == verbs_of(AsyncClient())
-    assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value')"
+    assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value', durability: 'str | None' = None)"
     assert len(verbs) == 20
 
 

@@ -105,6 +105,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "client_listen": ("0.0.0.0:7", "0.0.0.0:7"),
     "advertise": ("node.example:1", "node.example:1"),
     "advertise_client": ("10.0.0.1:2", "10.0.0.1:2"),
+    "data_dir": ("/var/lib/gossip", "/var/lib/gossip"),
     "join": ("a:1, [::1]:2,a:1,", ("a:1", "[::1]:2")),
     "strategy": ("pull", Strategy.PULL),
     "selector": ("zone-aware", SelectorKind.ZONE_AWARE),

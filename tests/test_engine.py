@@ -1412,6 +1412,59 @@ def test_a_node_that_kept_its_store_goes_on_where_it_stopped_and_announces_nothi
     assert (moved.peer_address, moved.incarnation) == ("elsewhere:1", own.incarnation + 1)
 
 
+def test_a_restored_node_says_where_it_is_now_once_it_has_synced() -> None:
+    cluster = grown(2)
+    old = cluster.engines["n1"]
+    moved = Member(0, "elsewhere:1")
+    again = Engine(old.store.origin, moved, Settings(has_seeds=True, detector=SILENT), random.Random(1), 0.0, old.store)
+    written = again.store.next_sequence
+    assert again.store.members()["n1"].content.peer_address != "elsewhere:1"
+    cluster.engines["n1"] = again
+    assert cluster.run(30.0, lambda: again.ready)
+    assert again.store.members()["n1"].content.peer_address == "elsewhere:1"
+    assert again.store.next_sequence == written + 1
+
+
+def test_a_restored_node_that_others_know_more_of_says_where_it_is_as_its_next_life() -> None:
+    cluster = grown(2)
+    old = cluster.engines["n1"]
+    copy = old.store.snapshot()
+    kept = [one for one in copy.kept if one.record.origin.node_id != "x"]
+    known = {origin: knowledge for origin, knowledge in copy.origins.items() if knowledge is not None}
+    cluster.act("n1", put("later", "1"))
+    assert cluster.run(10.0, cluster.agreed)
+    store = Store.load(copy.origin, copy.clock, kept, known, copy.folded)
+    store.reserved = 100
+    again = Engine(
+        copy.origin,
+        Member(0, "n1:1", zone="z"),
+        Settings(has_seeds=True, detector=SILENT),
+        random.Random(1),
+        0.0,
+        store,
+    )
+    again.set_seeds(["n0:1"], 0.0)
+    cluster.engines["n1"] = again
+    assert cluster.run(30.0, lambda: again.ready and cluster.agreed())
+    assert again.store.origin.generation > copy.origin.generation
+    assert again.store.register("later") is not None
+    assert again.store.members()["n1"].content.zone == "z"
+    assert again.store.coverage.sequence(copy.origin) == old.store.coverage.sequence(copy.origin)
+
+
+def test_what_guards_the_writes_refuses_them_before_anything_changes() -> None:
+    engine = ready_engine()
+    before = engine.store.digest()
+
+    def guard() -> None:
+        raise LocalError("the disk is full", reason=Reason.DISK_FAILED)
+
+    engine.guard = guard
+    with pytest.raises(LocalError, match="the disk is full"):
+        engine.put("x", "1", 1.0)
+    assert engine.store.digest() == before
+
+
 def test_tags_are_replaced_and_said_once() -> None:
     engine = ready_engine()
     for _ in range(2):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.leases import is_over
 from gossip_grpc.core.records import Dot, Kind, Member, Origin, Record, fingerprint
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, Digest
@@ -60,7 +61,7 @@ def pull(here: Store, there: Store, now: float = 0.0, *, repair: bool = False) -
 
 def graves(store: Store) -> list[Record]:
     """The superseded tombstones kept."""
-    return [record for record in store.delta(Digest()).superseded if record.is_tombstone]
+    return [record for record in store.delta(Digest()).superseded if record.deletes]
 
 
 def value(store: Store, key: str) -> object:
@@ -69,13 +70,30 @@ def value(store: Store, key: str) -> object:
 
 
 def check(store: Store) -> None:
-    """What is kept for speed agrees with the records."""
+    """What is kept for speed agrees with the records; of the members, nobody is DEAD and nobody has left."""
     user = [record for record in store.records() if record.kind is not Kind.MEMBER]
-    live = [record for record in user if not record.is_tombstone]
+    live = [record for record in user if not record.is_tombstone and not is_aged(store, record)]
     assert store.live == len(live)
     assert store.tombstones == len(user) - len(live) + len(graves(store))
-    assert store.fingerprint == sum(map(fingerprint, live)) % 2**64
+    assert store.fingerprint == sum(fingerprint(record) for record in live if not record.is_lease) % 2**64
     assert list(store.keys()) == sorted(str(r.slot) for r in live if r.kind is Kind.REGISTER)
+    for key in store.counter_keys():
+        assert store.counter(key) == sum(counted(store, key, origin) for origin in store.counter_origins(key))
+
+
+def is_aged(store: Store, record: Record) -> bool:
+    """Whether a record is a lease that is over, or abandoned, as of the store's last input."""
+    if not record.is_lease:
+        return False
+    member = store.members().get(record.origin.node_id)
+    return is_over(record, store._now, store.wall_offset, None if member is None else member.origin)
+
+
+def counted(store: Store, key: str, origin: Origin) -> int:
+    """What one origin adds to a counter's value, by the rule."""
+    reset = store.get(Kind.COUNTER_RESET, (key, origin))
+    (added, subtracted), (added_then, subtracted_then) = store.share(key, origin), reset.content if reset else (0, 0)
+    return max(added - added_then, 0) - max(subtracted - subtracted_then, 0)
 
 
 # Writing
@@ -322,14 +340,53 @@ def test_a_superseded_record_moves_the_clock_too() -> None:
     assert put(store, "y", "1").clock == 8
 
 
-@given(st.lists(samples.registers(keys=st.just("k")) | samples.shares() | samples.elements(), max_size=30), st.data())
+few_keys = st.sampled_from(["k", "l"])
+of_any_kind = st.one_of(
+    samples.registers(few_keys),
+    samples.leases(few_keys),
+    samples.shares(few_keys),
+    samples.resets(few_keys),
+    samples.elements(few_keys),
+    samples.members(),
+)
+
+
+@given(st.lists(of_any_kind, max_size=30), st.data())
 def test_counts_fingerprint_and_listings_agree_with_the_records(records: list[Record], data: st.DataObject) -> None:
     store = Store(C)
     store.merge(records, 0.0)
     check(store)
+    store.expire(1.0)
+    check(store)
+    slots = {record.dot: (record.kind, record.slot) for record in reversed(records)}
+    again = data.draw(st.lists(of_any_kind, max_size=10))
+    honest = [one for one in again if slots.setdefault(one.dot, (one.kind, one.slot)) == (one.kind, one.slot)]
+    store.merge(honest, 1.0, repair=True)
+    check(store)
     store.learn_context({record.origin: record.sequence for record in data.draw(st.permutations(records))[:3]})
+    store.expire(DAY)
     store.purge(DAY, DAY)
     check(store)
+
+
+@given(st.lists(of_any_kind, max_size=20), st.lists(of_any_kind, max_size=20))
+def test_no_repair_however_it_lies_brings_a_store_down(records: list[Record], lies: list[Record]) -> None:
+    store = Store(C)
+    store.merge(records, 0.0)
+    store.merge(lies, 0.0, repair=True)
+    store.expire(DAY)
+    store.learn_context({record.origin: 9 for record in lies})
+    store.purge(2 * DAY, DAY)
+    store.delta(Digest())
+
+
+def test_a_repair_of_a_deletion_that_bears_the_dot_of_another_one_is_not_taken() -> None:
+    store = Store(A)
+    held = register("x", None, B, 1)
+    store.merge([held], 0.0)
+    assert store.merge([register("y", None, B, 1)], 1.0, repair=True) == []
+    assert store.get(Kind.REGISTER, "y") is None
+    assert store.get(Kind.REGISTER, "x") is held
 
 
 def test_members_are_neither_counted_nor_fingerprinted() -> None:
@@ -829,3 +886,49 @@ def test_many_graves_that_are_gone_are_not_looked_at_again() -> None:
     assert store.purge(DAY + 150, DAY) == 151
     assert len(graves(store)) == 49
     assert len(store._grave_logs[A].entries) < 120
+
+
+# Sequences that are reserved
+
+
+def test_the_first_write_passes_what_is_reserved_and_covers_it() -> None:
+    store = Store(A)
+    store.write(Kind.REGISTER, "x", "1", 0.0)
+    store.reserved = 5
+    assert store.coverage == Coverage.of([(A, 1)])
+    assert store.next_sequence == 6
+    assert store.write(Kind.REGISTER, "x", "2", 0.0).sequence == 6
+    assert store.write(Kind.REGISTER, "x", "3", 0.0).sequence == 7
+    assert store.coverage == Coverage({A: 7})
+
+
+def test_another_life_has_nothing_reserved() -> None:
+    store = Store(A)
+    store.reserved = 5
+    store.renew(2)
+    assert store.write(Kind.REGISTER, "x", "1", 0.0).sequence == 1
+
+
+# What there is, at once
+
+
+def test_a_snapshot_is_all_that_there_is_and_leaves_no_journal() -> None:
+    store = Store(A)
+    assert store.snapshot().kept == []
+    record = store.write(Kind.REGISTER, "x", "1", 0.0)
+    snapshot = store.snapshot()
+    assert [kept.record for kept in snapshot.kept] == [record]
+    assert snapshot.sequence == 1
+    with pytest.raises(ValueError, match="keep_journal"):
+        store.take_changes()
+
+
+def test_a_journal_of_what_is_known_already_begins_empty() -> None:
+    store = Store(A)
+    store.write(Kind.REGISTER, "x", "1", 0.0)
+    store.keep_journal(known=True)
+    assert store.take_changes() is None
+    record = store.write(Kind.REGISTER, "y", "1", 0.0)
+    changes = store.take_changes()
+    assert changes is not None
+    assert [kept.record for kept in changes.kept] == [record]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from gossip_grpc.cli import show
-from gossip_grpc.cli.base import Group, Settings, node_options
+from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, session_option
 from gossip_grpc.cli.kv import session_as_json
 
 
@@ -21,9 +21,11 @@ def counter() -> None:
 @counter.command()
 @click.argument("key")
 @click.argument("amount", type=int, default=1)
+@durability_option
 @node_options()
+@session_option()
 @click.pass_obj
-def add(settings: Settings, key: str, amount: int) -> None:
+def add(settings: Settings, key: str, amount: int, durability: str | None) -> None:
     """Add AMOUNT, or 1, to a counter and print its value.
 
     A negative amount subtracts. An addition whose answer was lost may have been counted: look before you repeat it.
@@ -33,12 +35,14 @@ def add(settings: Settings, key: str, amount: int) -> None:
       gossip-grpc counter add stock -5
     """
     with settings.client() as client:
-        _print(settings, key, client.counter.add(key, amount))
+        value = client.counter.add(key, amount, durability=durability)
+        _print(settings, key, value, session=str(client.session))
 
 
 @counter.command()
 @click.argument("key")
 @node_options()
+@session_option()
 @click.pass_obj
 def get(settings: Settings, key: str) -> None:
     """Print the value of a counter.
@@ -52,9 +56,11 @@ def get(settings: Settings, key: str) -> None:
 
 @counter.command()
 @click.argument("key")
+@durability_option
 @node_options()
+@session_option()
 @click.pass_obj
-def reset(settings: Settings, key: str) -> None:
+def reset(settings: Settings, key: str, durability: str | None) -> None:
     """Set a counter back to 0.
 
     Additions that the node has not seen yet survive.
@@ -63,14 +69,15 @@ def reset(settings: Settings, key: str) -> None:
       gossip-grpc counter reset hits
     """
     with settings.client() as client:
-        session = client.counter.reset(key)
+        session = client.counter.reset(key, durability=durability)
     if settings.json:
-        show.as_json({"key": key, **session_as_json(session)})
+        show.as_json({"key": key, **session_as_json(session, client)})
 
 
 @counter.command("list")
 @click.argument("prefix", default="")
 @node_options()
+@session_option()
 @click.pass_obj
 def list_counters(settings: Settings, prefix: str) -> None:
     """List the counters whose keys begin with PREFIX, or all.
@@ -87,8 +94,8 @@ def list_counters(settings: Settings, prefix: str) -> None:
             show.table(["key", "value"], ((show.cell(item.key), str(item.value)) for item in found), right=["value"])
 
 
-def _print(settings: Settings, key: str, value: int) -> None:
+def _print(settings: Settings, key: str, value: int, **more: str) -> None:
     if settings.json:
-        show.as_json({"key": key, "value": value})
+        show.as_json({"key": key, "value": value, **more})
     else:
         click.echo(value)

@@ -7,17 +7,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from gossip_grpc.cli import show
-from gossip_grpc.cli.base import Group, Settings, node_options
+from gossip_grpc.cli import bulk, show
+from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, session_option
 
 if TYPE_CHECKING:
-    from gossip_grpc.client import Entry, Session
+    from gossip_grpc.client import Client, Entry, Session
 
 
-def session_as_json(session: Session) -> dict[str, Any]:
-    """The clock and the dots of a write."""
+def session_as_json(session: Session, client: Client) -> dict[str, Any]:
+    """The clock and the dots of a write, and the token of the session that it belongs to."""
     dots = [{"origin": str(dot.origin), "sequence": dot.sequence} for dot in session.dots]
-    return {"clock": session.clock, "dots": dots}
+    return {"clock": session.clock, "dots": dots, "session": str(client.session)}
 
 
 @click.group(cls=Group)
@@ -33,6 +33,7 @@ def kv() -> None:
 @kv.command()
 @click.argument("key")
 @node_options()
+@session_option()
 @click.pass_obj
 def get(settings: Settings, key: str) -> None:
     """Print the value of a key.
@@ -60,9 +61,11 @@ def get(settings: Settings, key: str) -> None:
 @click.argument("key")
 @click.argument("value", required=False)
 @click.option("--file", type=click.File("rb"), metavar="PATH", help="Write the content of a file, as bytes.")
+@durability_option
 @node_options()
+@session_option()
 @click.pass_obj
-def put(settings: Settings, key: str, value: str | None, file: IO[bytes] | None) -> None:
+def put(settings: Settings, key: str, value: str | None, file: IO[bytes] | None, durability: str | None) -> None:
     """Write a key.
 
     VALUE is text; `-` reads it from standard input, where it must be UTF-8 and is taken with all its newlines. Bytes
@@ -88,16 +91,18 @@ def put(settings: Settings, key: str, value: str | None, file: IO[bytes] | None)
     else:
         content = str(value)
     with settings.client() as client:
-        session = client.kv.put(key, content)
+        session = client.kv.put(key, content, durability=durability)
     if settings.json:
-        show.as_json({"key": key, **session_as_json(session)})
+        show.as_json({"key": key, **session_as_json(session, client)})
 
 
 @kv.command()
 @click.argument("key")
+@durability_option
 @node_options()
+@session_option()
 @click.pass_obj
-def delete(settings: Settings, key: str) -> None:
+def delete(settings: Settings, key: str, durability: str | None) -> None:
     """Delete a key everywhere.
 
     Says whether the node held a value for it; to delete what is not there is no failure.
@@ -106,9 +111,9 @@ def delete(settings: Settings, key: str) -> None:
       gossip-grpc kv delete greeting
     """
     with settings.client() as client:
-        deletion = client.kv.delete(key)
+        deletion = client.kv.delete(key, durability=durability)
     if settings.json:
-        show.as_json({"key": key, "found": deletion.found, **session_as_json(deletion.session)})
+        show.as_json({"key": key, "found": deletion.found, **session_as_json(deletion.session, client)})
     else:
         click.echo("deleted" if deletion else "nothing to delete")
 
@@ -116,6 +121,7 @@ def delete(settings: Settings, key: str) -> None:
 @kv.command("list")
 @click.argument("prefix", default="")
 @node_options()
+@session_option()
 @click.pass_obj
 def list_entries(settings: Settings, prefix: str) -> None:
     """List the keys that begin with PREFIX, or all, with their values.
@@ -134,6 +140,10 @@ def list_entries(settings: Settings, prefix: str) -> None:
         else:
             rows = ((show.cell(entry.key), show.cell(entry.value)) for entry in entries)
             show.table(["key", "value"], rows, cut=True)
+
+
+kv.add_command(bulk.load)
+kv.add_command(bulk.dump)
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from gossip_grpc.cli import show
-from gossip_grpc.cli.base import Group, Settings, node_options
+from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, session_option
+
+if TYPE_CHECKING:
+    from gossip_grpc.client import Client
 
 
 @click.group("set", cls=Group)
@@ -21,36 +26,41 @@ def sets() -> None:
 @sets.command()
 @click.argument("key")
 @click.argument("elements", nargs=-1, required=True)
+@durability_option
 @node_options()
+@session_option()
 @click.pass_obj
-def add(settings: Settings, key: str, elements: tuple[str, ...]) -> None:
+def add(settings: Settings, key: str, elements: tuple[str, ...], durability: str | None) -> None:
     """Add elements to a set and print how many are new.
 
     Examples:
       gossip-grpc set add colours red green blue
     """
     with settings.client() as client:
-        _print(settings, key, "added", client.set.add(key, *elements))
+        _print(settings, key, "added", client.set.add(key, *elements, durability=durability), client)
 
 
 @sets.command()
 @click.argument("key")
 @click.argument("elements", nargs=-1, required=True)
+@durability_option
 @node_options()
+@session_option()
 @click.pass_obj
-def remove(settings: Settings, key: str, elements: tuple[str, ...]) -> None:
+def remove(settings: Settings, key: str, elements: tuple[str, ...], durability: str | None) -> None:
     """Remove elements from a set and print how many it held.
 
     Examples:
       gossip-grpc set remove colours red
     """
     with settings.client() as client:
-        _print(settings, key, "removed", client.set.remove(key, *elements))
+        _print(settings, key, "removed", client.set.remove(key, *elements, durability=durability), client)
 
 
 @sets.command()
 @click.argument("key")
 @node_options()
+@session_option()
 @click.pass_obj
 def get(settings: Settings, key: str) -> None:
     """Print the elements of a set, one a line, in order.
@@ -78,6 +88,7 @@ def get(settings: Settings, key: str) -> None:
 @sets.command("list")
 @click.argument("prefix", default="")
 @node_options()
+@session_option()
 @click.pass_obj
 def list_sets(settings: Settings, prefix: str) -> None:
     """List the sets whose keys begin with PREFIX, or all, with their sizes.
@@ -93,8 +104,8 @@ def list_sets(settings: Settings, prefix: str) -> None:
             show.table(["key", "size"], ((show.cell(item.key), str(item.size)) for item in found), right=["size"])
 
 
-def _print(settings: Settings, key: str, verb: str, count: int) -> None:
+def _print(settings: Settings, key: str, verb: str, count: int, client: Client) -> None:
     if settings.json:
-        show.as_json({"key": key, verb: count})
+        show.as_json({"key": key, verb: count, "session": str(client.session)})
     else:
         click.echo(count)

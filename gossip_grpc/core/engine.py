@@ -15,9 +15,9 @@ strategy allows it (see sync.py).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 from gossip_grpc.core.counters import Counters
 from gossip_grpc.core.coverage import Coverage
@@ -96,6 +96,15 @@ class Settings:
     detector: DetectorSettings = field(default_factory=DetectorSettings)
 
 
+class PutEntry(NamedTuple):
+    """One of many registers to write; see `Engine.put`."""
+
+    key: str
+    value: Value
+    ttl: int = 0
+    ephemeral: bool = False
+
+
 @dataclass(slots=True)
 class _Transfer:
     """A pushed delta on its way in."""
@@ -134,6 +143,7 @@ class Engine:
         self.leaving = False
         self.leave_acks: set[str] = set()
         self.last_round: tuple[float, str] | None = None
+        self.guard: Callable[[], None] | None = None  # raises what refuses a client's write, such as a failing disk
         self._rng = rng
         self._effects: list[Effect] = []
         self._rumors = Rumors(fanout=settings.fanout, interval=settings.rumor_interval, rng=rng)
@@ -147,6 +157,7 @@ class Engine:
         self._heard_at = now  # when a peer answered last, or the start
         self._conflicts: set[int] = set()
         self._announced_at = now
+        self._unsaid: Member | None = None  # what it has to say of itself, once it knows that it is not an old copy
         self._synced = False
         self._restored = store is not None
         self._next_fold = now
@@ -154,7 +165,10 @@ class Engine:
         self._leave_record: Record | None = None
         self.vigil = Vigil(self, self.store, self.membership, settings.detector, rng, now)
         if self.membership.own() != member._replace(incarnation=self.membership.incarnation() - 1):
-            self._announce(member, now)
+            if self.ready or store is None:
+                self._announce(member, now)
+            else:
+                self._unsaid = member
         self.vigil.look(now)
 
     # Time and effects
@@ -221,14 +235,29 @@ class Engine:
             ephemeral: whether it stands for this life of this node, and goes with it.
         """
         self._check_writable()
-        if not 0 <= ttl <= MAX_TTL:
-            raise LocalError(f"ttl_milliseconds is {ttl}; give 1 to {MAX_TTL}, or 0 for ever", field="ttl_milliseconds")
+        check_ttl(ttl)
         if self.store.register(key) is None:  # a tombstone is kept beside what is written over it
             self._check_room(1)
-        if not ttl and not ephemeral:
-            return self._write(Kind.REGISTER, key, value, now)
-        expires_at = int((now + self.wall_offset) * 1000) + ttl if ttl else 0
-        return self._write(Kind.REGISTER, key, Lease(value, expires_at, ephemeral), now)
+        return self._write(Kind.REGISTER, key, self._content(value, ttl, ephemeral, now), now)
+
+    def put_many(self, entries: Sequence[PutEntry], now: float) -> list[Record]:
+        """Write registers in order, all of them or none; what is new goes out in one push.
+
+        Args:
+            entries: what to write, each with a `ttl` in bounds (`check_ttl`).
+            now: the time.
+        """
+        self._check_writable()
+        register = self.store.register
+        self._check_room(len({entry.key for entry in entries if register(entry.key) is None}))
+        write, content = self.store.write, self._content
+        records = [
+            write(Kind.REGISTER, key, content(value, ttl, ephemeral, now), now)
+            for key, value, ttl, ephemeral in entries
+        ]
+        self._spread(records, None)
+        self._push_rumors(now)
+        return records
 
     def delete(self, key: str, now: float) -> Record | None:
         """Delete a register; None if there was nothing to delete."""
@@ -276,9 +305,7 @@ class Engine:
         slots = [(key, element, own) for element in dict.fromkeys(elements)]
         held = [self.store.get(Kind.SET_ELEMENT, slot) for slot in slots]
         self._check_room(sum(record is None or record.is_tombstone for record in held))
-        return [
-            self._write(Kind.SET_ELEMENT, slot, (self.store.coverage.sequence(own) + 1, False), now) for slot in slots
-        ]
+        return [self._write(Kind.SET_ELEMENT, slot, (self.store.next_sequence, False), now) for slot in slots]
 
     def set_remove(self, key: str, elements: list[Value], now: float) -> list[Record]:
         """Remove elements from a set: the additions that this node holds; the records written, one an addition."""
@@ -376,6 +403,10 @@ class Engine:
         current = self._transfers.pop(name, None)
         if header is not None and chunk == 0:
             self._expire(now)
+            if len(self._transfers) >= self.settings.limits.max_inbound_syncs:
+                # The sender's own that came before were cut off, as likely as not: it does not wait for their time.
+                for other in [other for other in self._transfers if other[0] == sender and other[1] < transfer]:
+                    del self._transfers[other]
             if len(self._transfers) >= self.settings.limits.max_inbound_syncs:
                 raise LimitError(
                     f"{len(self._transfers)} syncs are on their way in; try again later", reason=Reason.SYNC_LIMIT
@@ -487,6 +518,11 @@ class Engine:
         """The store's digest and its hash."""
         return self._own_digest(), self.digest_hash()
 
+    @property
+    def transfers(self) -> int:
+        """Number of pushed deltas that are on their way in."""
+        return len(self._transfers)
+
     def digest_hash(self) -> int:
         """The hash of the store's digest; most rounds need no more of it."""
         return hash_digest(self.store.coverage, self.store.fingerprint)
@@ -504,6 +540,8 @@ class Engine:
             raise NotReadyError("the node is leaving and takes no writes; ask another node", reason=Reason.STOPPING)
         if not self.ready:
             raise NotReadyError("the node has not synced with its cluster yet; retry shortly, or ask another node")
+        if self.guard is not None:
+            self.guard()
 
     def _check_room(self, more: int) -> None:
         limit = self.settings.limits.max_records
@@ -513,6 +551,12 @@ class Engine:
                 f"the node holds {held} records, and max_records is {limit}; delete something and wait until its "
                 "tombstones are purged, or raise the limit"
             )
+
+    def _content(self, value: Value, ttl: int, ephemeral: bool, now: float) -> Value | Lease:
+        """What a register's record holds."""
+        if not ttl and not ephemeral:
+            return value
+        return Lease(value, int((now + self.wall_offset) * 1000) + ttl if ttl else 0, ephemeral)
 
     def _write(self, kind: Kind, slot: object, content: object, now: float) -> Record:
         record = self.store.write(kind, slot, content, now)
@@ -729,11 +773,14 @@ class Engine:
         What it wrote next would bear the dots of what it lost. So it begins another life, once; the lost writes are
         another origin's then, and the peer's to give. Of a node that never had a disk such a claim is invented.
         """
-        old = self.store.origin
+        old, member = self.store.origin, self.membership.own()
         if not self._restored or theirs.highest(old) <= self.store.coverage.sequence(old):
             return
+        if self.leaving or member is None:
+            return  # it writes no more, or a later life of it is known, and it has to go
         self._restored = False
-        member = member_of(self.store.members()[old.node_id])
+        self._conflicts.add(old.generation)  # what it said as such may still be on its way
+        member, self._unsaid = self._unsaid or member, None
         self.store.renew(max(int((now + self.wall_offset) * 1000), old.generation + 1))
         self._effects.append(Renewed(self.store.origin))
         self._notice(
@@ -778,6 +825,9 @@ class Engine:
     def _become_ready(self, why: str, level: str = "info") -> None:
         self.ready = True
         self._notice("ready", level, why=why)
+        if self._unsaid is not None:
+            member, self._unsaid = self._unsaid, None
+            self._announce(member, self._heard_at)
 
     def _expire(self, now: float) -> None:
         for name, transfer in list(self._transfers.items()):
@@ -837,3 +887,9 @@ class Engine:
 
     def _notice(self, event: str, level: str, **facts: object) -> None:
         self._effects.append(Notice(event, level, dict(facts)))
+
+
+def check_ttl(ttl: int, field: str = "ttl_milliseconds") -> None:
+    """Refuse a time in milliseconds that is out of bounds; 0 is for ever."""
+    if not 0 <= ttl <= MAX_TTL:
+        raise LocalError(f"{field} is {ttl}; give 1 to {MAX_TTL}, or 0 for ever", field=field)

@@ -20,8 +20,14 @@ MAX_ELEMENTS = 1_000
 MAX_WIRE_KEY_BYTES = 4 << 10
 """Longest key accepted from a peer: what `max_key_bytes` may be raised to, so that limits may differ between nodes."""
 
+MAX_BATCH = 10_000
+"""Most entries in one batch of PutMany."""
+
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 UINT64_MAX = 2**64 - 1
+
+MAX_NAME = 128
+"""Longest name of a node or a cluster."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
