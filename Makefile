@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 TOOLS := $(CURDIR)/.tools/bin
 WITH_TOOLS := PATH="$(TOOLS):$$PATH"
 
-.PHONY: help setup demo test soak lint format buf-lint proto proto-check bench build theory clean
+.PHONY: help setup demo test clients soak lint format buf-lint proto proto-check bench build theory clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test: $(VENV)/dev.stamp .tools/grpcurl-$(GRPCURL_VERSION).stamp ## Run all tests
 	@$(BIN)/coverage report --include='gossip_grpc/core/**' --fail-under=100
 	@echo "Coverage of the package: 90 % of lines and branches"
 	@$(BIN)/coverage report --fail-under=90
+
+clients: $(VENV)/run.stamp .tools/buf-$(BUF_VERSION).stamp ## Build the example clients, and run them against a cluster whose nodes fail
+	@$(BIN)/python examples/clients/run.py $(ARGS)
 
 soak: $(VENV)/dev.stamp ## Simulate SEEDS (default 100,000) random clusters under all checkers
 	$(BIN)/gossip-grpc simulate check --seeds $(SEEDS)

@@ -1,5 +1,6 @@
-"""Builds the five clients, runs them at once against a cluster of three nodes, kills the node they talk to, restarts it,
-and compares what each of them saw with what is expected.
+"""Builds the five clients and compares what they see of one real cluster with what is expected.
+
+They run at once against three nodes; the node that they talk to is killed, and started again.
 
     .venv/bin/python examples/clients/run.py [LANGUAGE...] [--no-build]
 
@@ -19,11 +20,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from gossip_grpc import Client, GossipError, MemberStatus
+from gossip_grpc.client import Client, GossipError, MemberStatus
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -93,9 +95,8 @@ class Language:
 
 
 PYTHON = sys.executable
-PROTOS = [
-    str(ROOT / "proto" / "gossip" / "v1" / f"{name}.proto") for name in ("common", "kv", "counter", "set", "cluster")
-]
+PROTO = "../../../proto"
+PROTOS = [f"{PROTO}/gossip/v1/{name}.proto" for name in ("common", "kv", "counter", "set", "cluster")]
 
 LANGUAGES = (
     Language(
@@ -118,7 +119,7 @@ LANGUAGES = (
             (".venv/bin/python", "-m", "pip", "install", "--quiet", "--requirement", "requirements.txt"),
             ("mkdir", "-p", "stubs"),
             (
-                *(".venv/bin/python", "-m", "grpc_tools.protoc", "--proto_path", "../../../proto"),
+                *(".venv/bin/python", "-m", "grpc_tools.protoc", "--proto_path", PROTO),
                 *("--python_out=stubs", "--pyi_out=stubs", "--grpc_python_out=stubs", *PROTOS),
             ),
         ),
@@ -158,6 +159,8 @@ def build(language: Language) -> float:
 
 
 def tail(log: Path, lines: int = 20) -> str:
+    if not log.exists():
+        return ""
     return "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-lines:])
 
 
@@ -249,10 +252,15 @@ class Tour:
 
     language: Language
     lines: list[dict[str, Any]] = field(default_factory=list)
-    problem: str = ""
+    problem: str = "was not begun"
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return LOGS / f"{self.language.name}-run.log"
 
     def start(self, addresses: list[str]) -> None:
-        self.log = LOGS / f"{self.language.name}-run.log"
+        self.problem = "was not brought to its end"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*self.language.run, f"{self.language.name}/", *addresses],
@@ -261,7 +269,8 @@ class Tour:
                 stdout=subprocess.PIPE,
                 stderr=output,
             )
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        assert self.process.stdout is not None  # noqa: S101  it is a pipe
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._reader.start()
 
     def has_reached(self, step: str) -> bool:
@@ -270,18 +279,15 @@ class Tour:
 
     def end(self) -> None:
         """Wait for its end."""
-        deadline = time.monotonic() + PATIENCE
         self._reader.join(PATIENCE)
-        try:
-            code = self.process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.kill()
+        if self._reader.is_alive() or self.process is None:
             self.problem = f"did not end within {PATIENCE:g} s"
         else:
-            self.problem = self.problem or (f"ended with exit code {code}" if code else "")
+            code = self.process.wait()
+            self.problem = f"ended with exit code {code}" if code else ""
 
     def kill(self) -> None:
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
@@ -296,25 +302,26 @@ class Tour:
         ]
         return "\n".join(difflib.unified_diff(expected, seen, "expected", "seen", lineterm="", n=0))
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None  # noqa: S101  it is a pipe
+    def _read(self, stdout: IO[bytes]) -> None:
         with (LOGS / f"{self.language.name}.jsonl").open("wb") as copy:
-            for line in self.process.stdout:
+            for line in stdout:
                 copy.write(line)
+                copy.flush()
                 try:
                     self.lines.append(json.loads(line))
                 except json.JSONDecodeError:
-                    self.problem = f"printed what is not JSON: {line!r}"
+                    self.lines.append({"not JSON": line.decode(errors="replace")})
 
 
-def run(languages: list[Language]) -> list[Tour]:
+def run(tours: list[Tour]) -> None:
     """All tours at once, through the death and the return of the node they talk to."""
+    if not tours:
+        return
     state = LOGS / "state"
     shutil.rmtree(state, ignore_errors=True)
     for log in LOGS.glob("n?.log"):
         log.unlink()
     nodes = [Node(name, state / name) for name in NODES]
-    tours = [Tour(language) for language in languages]
     try:
         for node in nodes:
             node.start([other.peer for other in nodes if other.process is not None and other is not node])
@@ -332,63 +339,81 @@ def run(languages: list[Language]) -> list[Tour]:
         wait_for(lambda: settled(nodes), "the nodes to agree again")
     finally:
         for tour in tours:
-            if hasattr(tour, "process"):
-                tour.kill()
+            tour.kill()
         for node in nodes:
             node.stop()
-    return tours
 
 
 # --- the verdict ---
 
 
-def main() -> int:
+def choose() -> tuple[list[Language], bool]:
+    """The languages asked for, and whether to build them."""
+    names = [language.name for language in LANGUAGES]
     parser = argparse.ArgumentParser(description="Builds and runs the example clients.")
-    parser.add_argument("languages", nargs="*", metavar="LANGUAGE", help=", ".join(one.name for one in LANGUAGES))
+    parser.add_argument("languages", nargs="*", metavar="LANGUAGE", help=", ".join(names))
     parser.add_argument("--no-build", action="store_true", help="run what was built before")
     arguments = parser.parse_args()
-    if unknown := set(arguments.languages) - {one.name for one in LANGUAGES}:
-        parser.error(f"no such language: {', '.join(sorted(unknown))}")
+    if unknown := sorted(set(arguments.languages) - set(names)):
+        parser.error(f"no such language: {', '.join(unknown)}")
+    chosen = [language for language in LANGUAGES if language.name in (arguments.languages or names)]
+    return chosen, not arguments.no_build
+
+
+def prepare(language: Language, *, wanted: bool) -> tuple[str, str]:
+    """Builds a client if that is wanted; its verdict ("" for one that can run) and a line that says why."""
+    if missing := language.missing():
+        reason = f"{', '.join(missing)} not on PATH"
+        return ("failed", f"{reason}, and CI=true allows nothing to be skipped") if IN_CI else ("skipped", reason)
+    if not wanted:
+        return "", "not built anew"
+    try:
+        return "", f"built in {build(language):.1f} s"
+    except HarnessError as error:
+        return "failed", str(error)
+
+
+def judge(tour: Tour) -> tuple[str, str]:
+    """The verdict on a tour, and a line or more that say why."""
+    differences = tour.differences()
+    if not tour.problem and not differences:
+        return "passed", f"saw all {len(tour.lines)} steps as expected"
+    return "failed", f"{tour.problem or 'saw something else'}\n{differences}\n{tail(tour.log)}"
+
+
+def tell(language: Language, verdict: str, reason: str) -> None:
+    print(f"{language.name:<11}{verdict:<8}{reason}", flush=True)
+
+
+def main() -> int:
+    chosen, wanted = choose()
     LOGS.mkdir(parents=True, exist_ok=True)
-    chosen = [one for one in LANGUAGES if not arguments.languages or one.name in arguments.languages]
-    ready, failed, skipped = [], 0, 0
-    for language in chosen:
-        if missing := language.missing():
-            what = "fails, for CI=true allows nothing to be skipped" if IN_CI else "is skipped"
-            print(f"{language.name:<11}{what}: {', '.join(missing)} not on PATH")
-            failed, skipped = failed + IN_CI, skipped + (not IN_CI)
-            continue
-        try:
-            if not arguments.no_build:
-                print(f"{language.name:<11}built in {build(language):.1f} s")
-            ready.append(language)
-        except HarnessError as error:
-            print(f"{language.name:<11}fails: {error}")
-            failed += 1
-    passed = 0
+    os.environ["PATH"] = f"{ROOT / '.tools' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    verdicts: list[str] = []
+    ready: list[Language] = []
+    # Two at a time: much of a build is waiting for its registry.
+    with ThreadPoolExecutor(max_workers=2) as builders:
+        outcomes = builders.map(lambda language: prepare(language, wanted=wanted), chosen)
+        for language, (verdict, reason) in zip(chosen, outcomes, strict=True):
+            tell(language, verdict, reason)
+            if verdict:
+                verdicts.append(verdict)
+            else:
+                ready.append(language)
+    tours = [Tour(language) for language in ready]
     begun = time.monotonic()
     try:
-        tours = run(ready) if ready else []
+        run(tours)
     except HarnessError as error:
         print(f"The run broke off: {error}")
-        for language in ready:
-            print(
-                f"{language.name}:\n{tail(LOGS / f'{language.name}.jsonl', 3)}\n{tail(LOGS / f'{language.name}-run.log')}"
-            )
-        return 1
+        verdicts += ["failed"] * (not tours)
     for tour in tours:
-        differences = tour.differences()
-        if tour.problem or differences:
-            failed += 1
-            print(
-                f"{tour.language.name:<11}fails: {tour.problem or 'it saw something else'}\n{differences}\n{tail(tour.log)}"
-            )
-        else:
-            passed += 1
-            print(f"{tour.language.name:<11}saw all {len(tour.lines)} steps as expected")
-    print(f"the tours took {time.monotonic() - begun:.1f} s")
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    return 1 if failed or not passed else 0
+        verdict, reason = judge(tour)
+        tell(tour.language, verdict, reason)
+        verdicts.append(verdict)
+    print(f"The tours took {time.monotonic() - begun:.1f} s.")
+    print(", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("passed", "failed", "skipped")))
+    return 1 if "failed" in verdicts else 0
 
 
 if __name__ == "__main__":

@@ -95,24 +95,15 @@ func (c *Cluster) leave(failed *Node) {
 	}
 }
 
-// Retry says whether a call may be made again when nobody knows whether it took effect.
-type Retry bool
-
-const (
-	// Once is for what counts twice if it is done twice: adding to a counter.
-	Once Retry = false
-	// Idempotent is for reads, and for writes that say what is to be: Put, Delete, Add and Remove of a set.
-	Idempotent Retry = true
-)
-
-// Call asks the current node, and the others while it makes sense.
-func Call[T any](ctx context.Context, c *Cluster, retry Retry, call func(context.Context, *Node) (T, error)) (T, error) {
+// Call asks the current node, and the others while it makes sense. It is for reads, and for writes that say what is to
+// be: Put, Delete, Add and Remove of a set. It is not for adding to a counter, which counts twice if it is done twice.
+func Call[T any](ctx context.Context, c *Cluster, call func(context.Context, *Node) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
 		node := c.Current()
 		answer, err := ask(ctx, node, call)
-		if err == nil || !movesOn(err, retry) {
+		if err == nil || !movesOn(err) {
 			return answer, err
 		}
 		c.leave(node)
@@ -129,13 +120,14 @@ func ask[T any](ctx context.Context, node *Node, call func(context.Context, *Nod
 }
 
 // movesOn tells whether another node is worth asking.
-func movesOn(err error, retry Retry) bool {
+func movesOn(err error) bool {
 	if info := Info(err); info != nil {
 		// The node has answered, and did nothing. With any other reason the next one would answer the same.
 		return slices.Contains([]string{"NOT_READY", "STOPPING", "SESSION_BEHIND"}, info.Reason)
 	}
+	// Nobody knows whether it took effect.
 	code := status.Code(err)
-	return bool(retry) && (code == codes.Unavailable || code == codes.DeadlineExceeded)
+	return code == codes.Unavailable || code == codes.DeadlineExceeded
 }
 
 // rest waits a moment, not the same for all clients; false if there is no time left.
@@ -186,7 +178,7 @@ func (c *Cluster) Watch(ctx context.Context, prefix, token string, session *Sess
 				token = info.Metadata["resume_token"]
 				continue
 			}
-			if !movesOn(err, Idempotent) {
+			if !movesOn(err) {
 				yield(nil, err)
 				return
 			}

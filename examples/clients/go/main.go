@@ -79,9 +79,9 @@ func (t *tour) run(ctx context.Context) error {
 func (t *tour) connect(ctx context.Context) error {
 	t.names = map[*Node]string{}
 	for _, node := range t.cluster.Nodes {
-		answer, err := ask(ctx, node, getStatus)
+		answer, err := awaitReady(ctx, node)
 		if err != nil {
-			return fmt.Errorf("%s: %w", node.Address, err)
+			return err
 		}
 		t.names[node] = answer.NodeId
 		t.order = append(t.order, answer.NodeId)
@@ -211,7 +211,7 @@ func (t *tour) count(ctx context.Context) error {
 
 func (t *tour) collect(ctx context.Context) error {
 	key := t.prefix + "colours"
-	added, err := Call(ctx, t.cluster, Idempotent, func(ctx context.Context, node *Node) (*gossipv1.SetServiceAddResponse, error) {
+	added, err := Call(ctx, t.cluster, func(ctx context.Context, node *Node) (*gossipv1.SetServiceAddResponse, error) {
 		return node.Set.Add(ctx, &gossipv1.SetServiceAddRequest{
 			Key: key, Elements: []*gossipv1.Value{text("red"), text("green"), text("blue")}, Session: t.session.Token(),
 		})
@@ -220,7 +220,7 @@ func (t *tour) collect(ctx context.Context) error {
 		return err
 	}
 	t.session.Merge(added.Session)
-	removed, err := Call(ctx, t.cluster, Idempotent, func(ctx context.Context, node *Node) (*gossipv1.SetServiceRemoveResponse, error) {
+	removed, err := Call(ctx, t.cluster, func(ctx context.Context, node *Node) (*gossipv1.SetServiceRemoveResponse, error) {
 		return node.Set.Remove(ctx, &gossipv1.SetServiceRemoveRequest{
 			Key: key, Elements: []*gossipv1.Value{text("green"), text("mauve")}, Session: t.session.Token(),
 		})
@@ -229,7 +229,7 @@ func (t *tour) collect(ctx context.Context) error {
 		return err
 	}
 	t.session.Merge(removed.Session)
-	got, err := Call(ctx, t.cluster, Idempotent, func(ctx context.Context, node *Node) (*gossipv1.SetServiceGetResponse, error) {
+	got, err := Call(ctx, t.cluster, func(ctx context.Context, node *Node) (*gossipv1.SetServiceGetResponse, error) {
 		return node.Set.Get(ctx, &gossipv1.SetServiceGetRequest{Key: key, Session: t.session.Token()})
 	})
 	if err != nil {
@@ -244,7 +244,7 @@ func (t *tour) collect(ctx context.Context) error {
 }
 
 func (t *tour) members(ctx context.Context) error {
-	answer, err := Call(ctx, t.cluster, Idempotent, func(ctx context.Context, node *Node) (*gossipv1.ClusterServiceListMembersResponse, error) {
+	answer, err := Call(ctx, t.cluster, func(ctx context.Context, node *Node) (*gossipv1.ClusterServiceListMembersResponse, error) {
 		return node.Cluster.ListMembers(ctx, &gossipv1.ClusterServiceListMembersRequest{
 			Statuses: []gossipv1.MemberStatus{gossipv1.MemberStatus_MEMBER_STATUS_ALIVE},
 		})
@@ -262,7 +262,7 @@ func (t *tour) members(ctx context.Context) error {
 
 func (t *tour) failures(ctx context.Context) error {
 	for _, key := range []string{t.prefix + "missing", ""} {
-		_, err := Call(ctx, t.cluster, Idempotent, func(ctx context.Context, node *Node) (*gossipv1.KeyValueServiceGetResponse, error) {
+		_, err := Call(ctx, t.cluster, func(ctx context.Context, node *Node) (*gossipv1.KeyValueServiceGetResponse, error) {
 			return node.KV.Get(ctx, &gossipv1.KeyValueServiceGetRequest{Key: key})
 		})
 		info := Info(err)
@@ -360,7 +360,7 @@ func (t *tour) failover(ctx context.Context) error {
 	}
 	say("watch moved", fields{"events": seen})
 
-	if err := t.comeBack(ctx, from); err != nil {
+	if _, err := awaitReady(ctx, from); err != nil {
 		return err
 	}
 	found, _, err := t.keys(ctx, from, "beats/", 0, beats)
@@ -376,17 +376,17 @@ func (t *tour) failover(ctx context.Context) error {
 	return nil
 }
 
-// comeBack waits until a node that has died takes calls again.
-func (t *tour) comeBack(ctx context.Context, node *Node) error {
+// awaitReady waits until a node takes calls, again or for the first time.
+func awaitReady(ctx context.Context, node *Node) (*gossipv1.ClusterServiceGetStatusResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		answer, err := ask(ctx, node, getStatus)
 		if err == nil && answer.Ready {
-			return nil
+			return answer, nil
 		}
 		if !rest(ctx) {
-			return fmt.Errorf("%s has not come back: %w", node.Address, err)
+			return nil, fmt.Errorf("%s is not ready: %w", node.Address, err)
 		}
 	}
 }
@@ -410,26 +410,26 @@ func (t *tour) getAt(key string, session *Session) func(context.Context, *Node) 
 }
 
 func (t *tour) write(ctx context.Context, key string, value *gossipv1.Value, session *Session) error {
-	answer, err := Call(ctx, t.cluster, Idempotent, t.putAt(key, value, session))
+	answer, err := Call(ctx, t.cluster, t.putAt(key, value, session))
 	session.Merge(answer.GetSession())
 	return err
 }
 
 func (t *tour) read(ctx context.Context, key string, session *Session) (*gossipv1.Value, error) {
-	answer, err := Call(ctx, t.cluster, Idempotent, t.getAt(key, session))
+	answer, err := Call(ctx, t.cluster, t.getAt(key, session))
 	return answer.GetEntry().GetValue(), err
 }
 
 // beat writes without sending the session along, so that it waits for nothing: what was written in the last moments of
 // a node that died may be on that node's disk alone until it is back.
 func (t *tour) beat(ctx context.Context, key string, session *Session) error {
-	answer, err := Call(ctx, t.cluster, Idempotent, t.putAt(key, text("beat"), nil))
+	answer, err := Call(ctx, t.cluster, t.putAt(key, text("beat"), nil))
 	session.Merge(answer.GetSession())
 	return err
 }
 
 func (t *tour) remove(ctx context.Context, key string, session *Session) error {
-	answer, err := Call(ctx, t.cluster, Idempotent, func(ctx context.Context, node *Node) (*gossipv1.KeyValueServiceDeleteResponse, error) {
+	answer, err := Call(ctx, t.cluster, func(ctx context.Context, node *Node) (*gossipv1.KeyValueServiceDeleteResponse, error) {
 		return node.KV.Delete(ctx, &gossipv1.KeyValueServiceDeleteRequest{Key: t.prefix + key, Session: session.Token()})
 	})
 	session.Merge(answer.GetSession())

@@ -10,7 +10,7 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo
 from gossip.v1 import cluster_pb2_grpc, counter_pb2_grpc, kv_pb2, kv_pb2_grpc, set_pb2_grpc
 from grpc_status import rpc_status
 from session import Session
@@ -66,11 +66,11 @@ class Cluster:
         """The node that is asked now."""
         return self.nodes[self._current]
 
-    async def call(self, call: Callable[[Node], Awaitable[T]], *, idempotent: bool = True) -> T:
+    async def call(self, call: Callable[[Node], Awaitable[T]]) -> T:
         """Ask the current node, and the others while it makes sense.
 
-        Not idempotent is what counts twice if it is done twice: adding to a counter. Reads are, and so are writes that
-        say what is to be: Put, Delete, Add and Remove of a set.
+        For reads, and for writes that say what is to be: Put, Delete, Add and Remove of a set. Not for adding to a
+        counter, which counts twice if it is done twice.
         """
         failures = 0
         async with asyncio.timeout(CALL_TIMEOUT):
@@ -79,7 +79,7 @@ class Cluster:
                 try:
                     return await call(node)
                 except grpc.aio.AioRpcError as error:
-                    if not _moves_on(error, idempotent=idempotent):
+                    if not _moves_on(error):
                         raise
                 self._leave(node)
                 failures += 1
@@ -112,7 +112,7 @@ class Cluster:
                 if info and info.reason == "SLOW_WATCHER":
                     token = info.metadata["resume_token"]
                     continue
-                if not _moves_on(error, idempotent=True):
+                if not _moves_on(error):
                     raise
             finally:
                 stream.cancel()
@@ -127,12 +127,12 @@ class Cluster:
             self._current = (self._current + 1) % len(self.nodes)
 
 
-def _moves_on(error: grpc.aio.AioRpcError, *, idempotent: bool) -> bool:
+def _moves_on(error: grpc.aio.AioRpcError) -> bool:
     info = detail(error, ErrorInfo)
     if info:
         return info.reason in ASK_ANOTHER
     # Nobody knows whether it took effect.
-    return idempotent and error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 def detail(error: grpc.aio.AioRpcError, kind: type[D]) -> D | None:

@@ -55,7 +55,7 @@ class Tour:
 
     async def connect(self) -> None:
         for node in self.cluster.nodes:
-            self.names[node] = (await get_status(node)).node_id
+            self.names[node] = (await await_ready(node)).node_id
         say("connect", node=self.names[self.cluster.current], nodes=list(self.names.values()))
 
     async def put(self) -> None:
@@ -216,7 +216,7 @@ class Tour:
         await watch.aclose()
         say("watch moved", events=seen)
 
-        await self.come_back(origin)
+        await await_ready(origin)
         found, _ = await self.keys(origin, "beats/", beats)
         missing = set(written) - set(found)
         say("return", node=self.names[origin], missing=len(missing), visits=await self.visits(origin))
@@ -228,17 +228,6 @@ class Tour:
             if seen[-1] == last:
                 break
         return seen
-
-    async def come_back(self, node: Node) -> None:
-        """Wait until a node that has died takes calls again."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                try:
-                    if (await get_status(node)).ready:
-                        return
-                except grpc.aio.AioRpcError:
-                    pass
-                await rest()
 
     # --- calls ---
 
@@ -299,8 +288,18 @@ class Tour:
         return line
 
 
-async def get_status(node: Node) -> cluster_pb2.ClusterServiceGetStatusResponse:
-    return await node.cluster.GetStatus(cluster_pb2.ClusterServiceGetStatusRequest(), timeout=ATTEMPT_TIMEOUT)
+async def await_ready(node: Node) -> cluster_pb2.ClusterServiceGetStatusResponse:
+    """Wait until a node takes calls, again or for the first time."""
+    end = monotonic() + PATIENCE
+    while True:
+        try:
+            answer = await node.cluster.GetStatus(cluster_pb2.ClusterServiceGetStatusRequest(), timeout=ATTEMPT_TIMEOUT)
+            if answer.ready:
+                return answer
+        except grpc.aio.AioRpcError:
+            if monotonic() > end:
+                raise
+        await rest()
 
 
 # --- values and lines ---

@@ -86,7 +86,7 @@ impl Tour {
 
     async fn connect(&mut self) -> Outcome {
         for node in &self.cluster.nodes {
-            self.names.push(status(node.clone()).await?.node_id);
+            self.names.push(await_ready(node).await?.node_id);
         }
         let node = self.name(self.cluster.current());
         say("connect", json!({"node": node, "nodes": self.names}));
@@ -337,7 +337,7 @@ impl Tour {
         drop(watch);
         say("watch moved", json!({"events": seen}));
 
-        come_back(&from).await?;
+        await_ready(&from).await?;
         let (found, _) = self.keys(from.clone(), "beats/", 0, &beats).await?;
         for key in &found {
             written.remove(key);
@@ -477,21 +477,17 @@ impl Tour {
     }
 }
 
-async fn status(mut node: Node) -> Result<ClusterServiceGetStatusResponse, Status> {
-    let request = timed(ClusterServiceGetStatusRequest {});
-    Ok(node.cluster.get_status(request).await?.into_inner())
-}
-
-/// Waits until a node that has died takes calls again.
-async fn come_back(node: &Node) -> Outcome {
+/// Waits until a node takes calls, again or for the first time.
+async fn await_ready(node: &Node) -> Result<ClusterServiceGetStatusResponse, Status> {
+    let mut cluster = node.cluster.clone();
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
-        if status(node.clone()).await.is_ok_and(|answer| answer.ready) {
-            return Ok(());
+    loop {
+        match cluster.get_status(timed(ClusterServiceGetStatusRequest {})).await {
+            Ok(answer) if answer.get_ref().ready => return Ok(answer.into_inner()),
+            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+            _ => rest().await,
         }
-        rest().await;
     }
-    Err(format!("the node has not come back in {PATIENCE:?}").into())
 }
 
 fn text(content: &str) -> Value {

@@ -72,18 +72,17 @@ export class Cluster {
   }
 
   /**
-   * Asks the current node, and the others while it makes sense. Not idempotent is what counts twice if it is done
-   * twice: adding to a counter. Reads are, and so are writes that say what is to be: Put, Delete, Add and Remove of a
-   * set.
+   * Asks the current node, and the others while it makes sense. For reads, and for writes that say what is to be: Put,
+   * Delete, Add and Remove of a set. Not for adding to a counter, which counts twice if it is done twice.
    */
-  async call<T>(ask: (node: Node) => Promise<T>, { idempotent = true } = {}): Promise<T> {
+  async call<T>(ask: (node: Node) => Promise<T>): Promise<T> {
     const end = Date.now() + CALL_TIMEOUT;
     for (let attempt = 1; ; attempt++) {
       const node = this.current;
       try {
         return await ask(node);
       } catch (error) {
-        if (!movesOn(error, idempotent) || Date.now() > end) throw error;
+        if (!movesOn(error) || Date.now() > end) throw error;
       }
       this.leave(node);
       if (attempt % this.nodes.length === 0) await rest();
@@ -112,7 +111,7 @@ export class Cluster {
           token = info.metadata["resume_token"] ?? "";
           continue;
         }
-        if (!movesOn(error, true)) throw error;
+        if (!movesOn(error)) throw error;
       } finally {
         end.abort();
       }
@@ -128,12 +127,11 @@ export class Cluster {
   }
 }
 
-function movesOn(error: unknown, idempotent: boolean): boolean {
+function movesOn(error: unknown): boolean {
   const info = infoOf(error);
   if (info) return ASK_ANOTHER.has(info.reason);
   // Nobody knows whether it took effect.
-  const lost = error instanceof ClientError && [Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED].includes(error.code);
-  return idempotent && lost;
+  return error instanceof ClientError && [Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED].includes(error.code);
 }
 
 /** What the node says of an error to programs; undefined if the error is not a node's. */

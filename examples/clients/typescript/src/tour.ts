@@ -9,7 +9,7 @@ import { ClientError, Status } from "nice-grpc";
 import { BadRequest, RichClientError } from "nice-grpc-error-details";
 
 import { Cluster, infoOf, type Node, rest } from "./cluster.js";
-import { MemberStatus } from "./gen/gossip/v1/cluster.js";
+import { type ClusterServiceGetStatusResponse, MemberStatus } from "./gen/gossip/v1/cluster.js";
 import type { Value } from "./gen/gossip/v1/common.js";
 import {
   KeyValueEventKind,
@@ -55,7 +55,7 @@ class Tour {
   // --- the steps ---
 
   private async connect(): Promise<void> {
-    for (const node of this.cluster.nodes) this.names.set(node, (await node.cluster.getStatus({})).nodeId);
+    for (const node of this.cluster.nodes) this.names.set(node, (await awaitReady(node)).nodeId);
     say("connect", { node: this.name(this.cluster.current), nodes: [...this.names.values()] });
   }
 
@@ -206,7 +206,7 @@ class Tour {
     await watch.return();
     say("watch moved", { events });
 
-    await this.comeBack(from);
+    await awaitReady(from);
     const { keys: found } = await this.keys(from, "beats/", beats);
     const missing = written.filter((key) => !found.includes(key)).length;
     say("return", { node: this.name(from), missing, visits: await this.visits(from) });
@@ -220,19 +220,6 @@ class Tour {
       events.push(this.describe(value));
     }
     return events;
-  }
-
-  /** Waits until a node that has died takes calls again. */
-  private async comeBack(node: Node): Promise<void> {
-    const end = Date.now() + PATIENCE;
-    for (;;) {
-      try {
-        if ((await node.cluster.getStatus({})).ready) return;
-      } catch (error) {
-        if (!(error instanceof ClientError) || Date.now() > end) throw error;
-      }
-      await rest();
-    }
   }
 
   // --- calls ---
@@ -297,6 +284,20 @@ class Tour {
     const key = event.key ? ` ${event.key.slice(this.prefix.length)}` : "";
     const value = event.entry ? `=${show(event.entry.value)}` : "";
     return kind + key + value;
+  }
+}
+
+/** Waits until a node takes calls, again or for the first time. */
+async function awaitReady(node: Node): Promise<ClusterServiceGetStatusResponse> {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    try {
+      const answer = await node.cluster.getStatus({});
+      if (answer.ready) return answer;
+    } catch (error) {
+      if (!(error instanceof ClientError) || Date.now() > end) throw error;
+    }
+    await rest();
   }
 }
 

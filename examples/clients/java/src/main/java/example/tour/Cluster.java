@@ -46,14 +46,6 @@ final class Cluster implements AutoCloseable {
    */
   private static final Set<String> ASK_ANOTHER = Set.of("NOT_READY", "STOPPING", "SESSION_BEHIND");
 
-  /** Whether a call may be made again when nobody knows whether it took effect. */
-  enum Retry {
-    /** For what counts twice if it is done twice: adding to a counter. */
-    ONCE,
-    /** For reads, and for writes that say what is to be: Put, Delete, Add and Remove of a set. */
-    IDEMPOTENT
-  }
-
   /** One node. Its stubs have a deadline, from the moment that they are asked for; that of a watch has none. */
   static final class Node {
     final String address;
@@ -86,7 +78,7 @@ final class Cluster implements AutoCloseable {
     }
 
     /** gRPC waits ever longer between attempts to connect, up to two minutes; the next call is to try at once. */
-    private void forgetBackoff() {
+    void forgetBackoff() {
       channel.resetConnectBackoff();
     }
   }
@@ -115,15 +107,18 @@ final class Cluster implements AutoCloseable {
     }
   }
 
-  /** Asks the current node, and the others while it makes sense. */
-  <T> T call(Retry retry, Function<Node, T> ask) {
+  /**
+   * Asks the current node, and the others while it makes sense. For reads, and for writes that say what is to be: Put,
+   * Delete, Add and Remove of a set. Not for adding to a counter, which counts twice if it is done twice.
+   */
+  <T> T call(Function<Node, T> ask) {
     long end = System.nanoTime() + CALL_TIMEOUT.toNanos();
     for (int attempt = 1; ; attempt++) {
       Node node = current();
       try {
         return ask.apply(node);
       } catch (StatusRuntimeException error) {
-        if (!movesOn(error, retry) || System.nanoTime() - end > 0) {
+        if (!movesOn(error) || System.nanoTime() - end > 0) {
           throw error;
         }
       }
@@ -178,7 +173,7 @@ final class Cluster implements AutoCloseable {
           Optional<ErrorInfo> info = detail(error, ErrorInfo.class);
           if (info.isPresent() && info.get().getReason().equals("SLOW_WATCHER")) {
             token = info.get().getMetadataOrThrow("resume_token");
-          } else if (movesOn(error, Retry.IDEMPOTENT)) {
+          } else if (movesOn(error)) {
             leave(node);
             failures++;
             if (failures % nodes.size() == 0) {
@@ -212,14 +207,14 @@ final class Cluster implements AutoCloseable {
     }
   }
 
-  private static boolean movesOn(StatusRuntimeException error, Retry retry) {
+  private static boolean movesOn(StatusRuntimeException error) {
     Optional<ErrorInfo> info = detail(error, ErrorInfo.class);
     if (info.isPresent()) {
       return ASK_ANOTHER.contains(info.get().getReason());
     }
     // Nobody knows whether it took effect.
     Status.Code code = error.getStatus().getCode();
-    return retry == Retry.IDEMPOTENT && (code == Status.Code.UNAVAILABLE || code == Status.Code.DEADLINE_EXCEEDED);
+    return code == Status.Code.UNAVAILABLE || code == Status.Code.DEADLINE_EXCEEDED;
   }
 
   /** What the node says of an error to programs, if it says anything of that kind. */

@@ -6,8 +6,8 @@ import com.google.protobuf.ByteString;
 import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import example.tour.Cluster.Node;
-import example.tour.Cluster.Retry;
 import gossip.v1.Cluster.ClusterServiceGetStatusRequest;
+import gossip.v1.Cluster.ClusterServiceGetStatusResponse;
 import gossip.v1.Cluster.ClusterServiceListMembersRequest;
 import gossip.v1.Cluster.Member;
 import gossip.v1.Cluster.MemberStatus;
@@ -99,7 +99,7 @@ final class Tour {
 
   private void connect() {
     for (Node node : cluster.nodes()) {
-      names.put(node, node.cluster().getStatus(ClusterServiceGetStatusRequest.getDefaultInstance()).getNodeId());
+      names.put(node, awaitReady(node).getNodeId());
     }
     say("connect", Map.of("node", names.get(cluster.current()), "nodes", names.values()));
   }
@@ -115,7 +115,7 @@ final class Tour {
   private void get() {
     Map<String, String> values = new LinkedHashMap<>();
     for (String key : List.of("kv/blob", "kv/greeting", "kv/unicode")) {
-      Entry entry = cluster.call(Retry.IDEMPOTENT, node -> getAt(node, key, session)).getEntry();
+      Entry entry = cluster.call(node -> getAt(node, key, session)).getEntry();
       values.put(key, show(entry.getValue()));
     }
     say("get", Map.of("values", values));
@@ -193,7 +193,6 @@ final class Tour {
     String key = prefix + "colours";
     var added =
         cluster.call(
-            Retry.IDEMPOTENT,
             node ->
                 node.set()
                     .add(
@@ -205,7 +204,6 @@ final class Tour {
     session.merge(added.getSession());
     var removed =
         cluster.call(
-            Retry.IDEMPOTENT,
             node ->
                 node.set()
                     .remove(
@@ -217,7 +215,6 @@ final class Tour {
     session.merge(removed.getSession());
     var got =
         cluster.call(
-            Retry.IDEMPOTENT,
             node -> node.set().get(SetServiceGetRequest.newBuilder().setKey(key).setSession(session.token()).build()));
     say(
         "set",
@@ -231,7 +228,7 @@ final class Tour {
   private void members() {
     ClusterServiceListMembersRequest request =
         ClusterServiceListMembersRequest.newBuilder().addStatuses(MemberStatus.MEMBER_STATUS_ALIVE).build();
-    var answer = cluster.call(Retry.IDEMPOTENT, node -> node.cluster().listMembers(request));
+    var answer = cluster.call(node -> node.cluster().listMembers(request));
     say("members", Map.of("alive", answer.getMembersList().stream().map(Member::getNodeId).toList()));
   }
 
@@ -239,7 +236,7 @@ final class Tour {
     for (String key : List.of(prefix + "missing", "")) {
       KeyValueServiceGetRequest request = KeyValueServiceGetRequest.newBuilder().setKey(key).build();
       try {
-        cluster.call(Retry.IDEMPOTENT, node -> node.kv().get(request));
+        cluster.call(node -> node.kv().get(request));
       } catch (StatusRuntimeException error) {
         ErrorInfo info = Cluster.detail(error, ErrorInfo.class).orElseThrow(() -> error);
         BadRequest wrong = Cluster.detail(error, BadRequest.class).orElse(BadRequest.getDefaultInstance());
@@ -307,7 +304,7 @@ final class Tour {
       seen.addAll(until(watch, "PUT watched/c=text:beat"));
       say("watch moved", Map.of("events", seen));
 
-      comeBack(from);
+      awaitReady(from);
       written.removeAll(keys(from, "beats/", 0, beats).keys);
       say("return", Map.of("node", names.get(from), "missing", written.size(), "visits", visits(from)));
     }
@@ -321,20 +318,20 @@ final class Tour {
     return seen;
   }
 
-  /** Waits until a node that has died takes calls again. */
-  private void comeBack(Node node) {
+  /** Waits until a node takes calls, again or for the first time. */
+  private ClusterServiceGetStatusResponse awaitReady(Node node) {
     long end = System.nanoTime() + PATIENCE.toNanos();
     while (true) {
       try {
-        // A channel whose connection failed waits before it tries again, longer each time; these calls wait for it.
-        var stub = node.cluster().withWaitForReady();
-        if (stub.getStatus(ClusterServiceGetStatusRequest.getDefaultInstance()).getReady()) {
-          return;
+        var answer = node.cluster().getStatus(ClusterServiceGetStatusRequest.getDefaultInstance());
+        if (answer.getReady()) {
+          return answer;
         }
       } catch (StatusRuntimeException error) {
         if (System.nanoTime() - end > 0) {
           throw error;
         }
+        node.forgetBackoff();
       }
       Cluster.rest();
     }
@@ -356,7 +353,7 @@ final class Tour {
   }
 
   private void write(String key, Value value, Session into) {
-    into.merge(cluster.call(Retry.IDEMPOTENT, node -> putAt(node, key, value, into)).getSession());
+    into.merge(cluster.call(node -> putAt(node, key, value, into)).getSession());
   }
 
   /**
@@ -364,13 +361,12 @@ final class Tour {
    * node that died may be on that node's disk alone until it is back.
    */
   private void beat(String key, Session into) {
-    into.merge(cluster.call(Retry.IDEMPOTENT, node -> putAt(node, key, text("beat"), null)).getSession());
+    into.merge(cluster.call(node -> putAt(node, key, text("beat"), null)).getSession());
   }
 
   private void remove(String key, Session into) {
     var answer =
         cluster.call(
-            Retry.IDEMPOTENT,
             node ->
                 node.kv()
                     .delete(
