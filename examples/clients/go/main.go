@@ -28,7 +28,8 @@ const (
 	tasks        = 8
 	addsPerTask  = 25
 	handOvers    = 20
-	beatsAfter   = 10               // writes after the failover
+	beatsBefore  = 5                // writes before the tour is ready for the node's death
+	beatsAfter   = 10               // writes after it
 	patience     = 60 * time.Second // how long the tour waits for a node to die, and to come back
 	betweenBeats = 50 * time.Millisecond
 )
@@ -324,8 +325,6 @@ func (t *tour) failover(ctx context.Context) error {
 			break
 		}
 	}
-	say("ready for failover", fields{"node": t.names[from]})
-
 	// Each beat is a key of its own: a write that is retried elsewhere must not hide one that was acknowledged here.
 	beats := &Session{}
 	var written []string
@@ -339,6 +338,9 @@ func (t *tour) failover(ctx context.Context) error {
 			return err
 		}
 		written = append(written, key)
+		if len(written) == beatsBefore {
+			say("ready for failover", fields{"node": t.names[from]})
+		}
 		if t.cluster.Current() != from {
 			after++
 		}

@@ -22,7 +22,8 @@ from session import Session
 TASKS = 8
 ADDS_PER_TASK = 25
 HAND_OVERS = 20
-BEATS_AFTER = 10  # writes after the failover
+BEATS_BEFORE = 5  # writes before the tour is ready for the node's death
+BEATS_AFTER = 10  # writes after it
 PATIENCE = 60.0  # seconds that the tour waits for a node to die, and to come back
 BETWEEN_BEATS = 0.05
 
@@ -189,7 +190,6 @@ class Tour:
         origin = self.cluster.current
         watch = self.cluster.watch(self.prefix + "watched/")
         await self.until(watch, "CURRENT")
-        say("ready for failover", node=self.names[origin])
 
         # Each beat is a key of its own: a write that is retried elsewhere must not hide one that was acknowledged here.
         beats = Session()
@@ -202,6 +202,8 @@ class Tour:
             key = f"beats/{len(written):06}"
             await self.beat(key, beats)
             written.append(key)
+            if len(written) == BEATS_BEFORE:
+                say("ready for failover", node=self.names[origin])
             after += self.cluster.current is not origin
             await asyncio.sleep(BETWEEN_BEATS)
         say(

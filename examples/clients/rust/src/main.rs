@@ -29,7 +29,9 @@ use session::Session as Seen;
 const TASKS: usize = 8;
 const ADDS_PER_TASK: usize = 25;
 const HAND_OVERS: usize = 20;
-/// Writes after the failover.
+/// Writes before the tour is ready for the node's death.
+const BEATS_BEFORE: usize = 5;
+/// Writes after it.
 const BEATS_AFTER: usize = 10;
 /// How long the tour waits for a node to die, and to come back.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -306,7 +308,6 @@ impl Tour {
             .cluster
             .watch(format!("{}watched/", self.prefix), String::new(), None);
         self.until(&mut watch, "CURRENT").await?;
-        say("ready for failover", json!({"node": self.name(&from)}));
 
         // Each beat is a key of its own: a write that is retried elsewhere must not hide one that was acknowledged here.
         let beats = Seen::default();
@@ -320,6 +321,9 @@ impl Tour {
             let key = format!("beats/{:06}", written.len());
             self.beat(&key, &beats).await?;
             written.insert(key);
+            if written.len() == BEATS_BEFORE {
+                say("ready for failover", json!({"node": self.name(&from)}));
+            }
             if self.cluster.current().index != from.index {
                 after += 1;
             }

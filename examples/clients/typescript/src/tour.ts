@@ -23,7 +23,8 @@ import { Session } from "./session.js";
 const TASKS = 8;
 const ADDS_PER_TASK = 25;
 const HAND_OVERS = 20;
-const BEATS_AFTER = 10; // writes after the failover
+const BEATS_BEFORE = 5; // writes before the tour is ready for the node's death
+const BEATS_AFTER = 10; // writes after it
 const PATIENCE = 60_000; // milliseconds that the tour waits for a node to die, and to come back
 const BETWEEN_BEATS = 50;
 
@@ -180,7 +181,6 @@ class Tour {
     const from = this.cluster.current;
     const watch = this.cluster.watch(`${this.prefix}watched/`);
     await this.until(watch, "CURRENT");
-    say("ready for failover", { node: this.name(from) });
 
     // Each beat is a key of its own: a write that is retried elsewhere must not hide one that was acknowledged here.
     const beats = new Session();
@@ -191,6 +191,7 @@ class Tour {
       const key = `beats/${String(written.length).padStart(6, "0")}`;
       await this.beat(key, beats);
       written.push(key);
+      if (written.length === BEATS_BEFORE) say("ready for failover", { node: this.name(from) });
       if (this.cluster.current !== from) after += 1;
       await sleep(BETWEEN_BEATS);
     }

@@ -51,7 +51,8 @@ final class Tour {
   private static final int TASKS = 8;
   private static final int ADDS_PER_TASK = 25;
   private static final int HAND_OVERS = 20;
-  private static final int BEATS_AFTER = 10; // writes after the failover
+  private static final int BEATS_BEFORE = 5; // writes before the tour is ready for the node's death
+  private static final int BEATS_AFTER = 10; // writes after it
   private static final Duration PATIENCE = Duration.ofSeconds(60); // for a node to die, and to come back
   private static final Duration BETWEEN_BEATS = Duration.ofMillis(50);
 
@@ -274,7 +275,6 @@ final class Tour {
     Node from = cluster.current();
     try (Cluster.Watch watch = cluster.watch(prefix + "watched/", "", null)) {
       until(watch, "CURRENT");
-      say("ready for failover", Map.of("node", names.get(from)));
 
       // Each beat is a key of its own: a write that is retried elsewhere must not hide one that was acknowledged here.
       Session beats = new Session();
@@ -287,6 +287,9 @@ final class Tour {
         String key = "beats/%06d".formatted(written.size());
         beat(key, beats);
         written.add(key);
+        if (written.size() == BEATS_BEFORE) {
+          say("ready for failover", Map.of("node", names.get(from)));
+        }
         if (cluster.current() != from) {
           after++;
         }
