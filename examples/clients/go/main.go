@@ -445,7 +445,7 @@ func (t *tour) visits(ctx context.Context, node *Node) (int64, error) {
 	return answer.GetCounter().GetValue(), err
 }
 
-// keys lists the keys below a prefix, as many pages as there are; all of one node, whose token it is.
+// keys lists the keys below a prefix as one node knows them, and tells in how many pages they came.
 func (t *tour) keys(ctx context.Context, node *Node, below string, pageSize int32, session *Session) (keys []string, pages int, err error) {
 	for token := ""; pages == 0 || token != ""; pages++ {
 		answer, err := ask(ctx, node, func(ctx context.Context, node *Node) (*gossipv1.KeyValueServiceListResponse, error) {

@@ -269,7 +269,7 @@ class Tour:
         return (await node.counter.Get(request, timeout=ATTEMPT_TIMEOUT)).counter.value
 
     async def keys(self, node: Node, below: str, session: Session, page_size: int = 0) -> tuple[Sequence[str], int]:
-        """The keys below a prefix, and in how many pages they came; all of one node, whose page tokens they are."""
+        """The keys below a prefix as one node knows them, and in how many pages they came."""
         keys: list[str] = []
         pages, token = 0, ""
         while not pages or token:

@@ -428,7 +428,7 @@ impl Tour {
         Ok(answer.counter.unwrap_or_default().value)
     }
 
-    /// The keys below a prefix, and in how many pages they came; all of one node, whose page tokens they are.
+    /// The keys below a prefix as one node knows them, and in how many pages they came.
     async fn keys(
         &self,
         mut node: Node,

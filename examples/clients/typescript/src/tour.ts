@@ -257,7 +257,7 @@ class Tour {
     return Number(counter?.value);
   }
 
-  /** The keys below a prefix, and in how many pages they came; all of one node, whose page tokens they are. */
+  /** The keys below a prefix as one node knows them, and in how many pages they came. */
   private async keys(
     node: Node,
     below: string,

@@ -388,7 +388,7 @@ final class Tour {
 
   private record Keys(List<String> keys, int pages) {}
 
-  /** The keys below a prefix, and in how many pages they came; all of one node, whose page tokens they are. */
+  /** The keys below a prefix as one node knows them, and in how many pages they came. */
   private Keys keys(Node node, String below, int pageSize, Session sent) {
     List<String> keys = new ArrayList<>();
     String token = "";
