@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -418,21 +418,21 @@ def decode_delta(message: peer_pb2.Delta, path: str = "delta") -> Chunk:
         )
     origins = [_decode_origin(origin, f"{path}.origins[{i}]") for i, origin in enumerate(message.origins)]
     records: list[Record] = []
-    lists = 0  # of registers
+    keys: set[Hashable] = set()  # of registers, which come in three lists
     for name, decode in _DECODERS.items():
         found = decode(getattr(message, name), origins, f"{path}.{name}")
         if found:
-            if len({record.slot for record in found}) < len(found):
+            slots = {record.slot for record in found}
+            if len(slots) < len(found):
                 raise _malformed(f"{path}.{name}", "each slot once", "a slot twice")
             if message.superseded and name not in _KEPT_ASIDE:
                 raise _malformed(f"{path}.{name}", "empty in a chunk of superseded records", f"{len(found)} records")
+            if found[0].kind is _REGISTER:
+                if not keys.isdisjoint(slots):
+                    allowed = "keys that no other list of registers has"
+                    raise _malformed(f"{path}.{name}", allowed, "a key of two of them")
+                keys |= slots
             records += found
-            lists += found[0].kind is _REGISTER
-    if lists > 1:
-        keys = [record.slot for record in records if record.kind is _REGISTER]
-        if len(set(keys)) < len(keys):
-            name = "leases" if message.leases else "columns"
-            raise _malformed(f"{path}.{name}", "keys that no other list of registers has", "a key of two of them")
     return Chunk(header, records, message.superseded, message.complete)
 
 

@@ -6,7 +6,7 @@ import random
 
 from gossip_grpc.core.coverage import EVERYTHING, Coverage
 from gossip_grpc.core.journal import Kept, Knowledge
-from gossip_grpc.core.records import Dot, Kind, Origin, Record
+from gossip_grpc.core.records import Dot, Kind, Origin, Record, Value
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Digest
 
@@ -63,7 +63,12 @@ class Shadow:
         return Store.load(self.origin, self.clock, kept, self.origins, self.folded, now, wall_offset)
 
     def check(self, store: Store, now: float, rng: random.Random | None = None) -> Store:
-        """The store that would be loaded is this store; returns it. Who is down, membership tells it at its start."""
+        """The store that would be loaded now is this store; returns it.
+
+        What has ended is over in both. Who is down, membership tells a store at its start.
+        """
+        store.expire(now)
+        self.follow(store)
         loaded = self.load(now, store.wall_offset, rng)
         for name in store._leases.down:
             loaded.set_down(name, now, down=True)
@@ -105,10 +110,7 @@ def same(one: Store, other: Store) -> None:
         assert set(other.counter_origins(key)) == set(one.counter_origins(key))
     assert list(other.set_keys()) == list(one.set_keys())
     for key in one.set_keys():
-        here, there = one.elements(key), other.elements(key)
-        assert {element: set(origins) for element, origins in there.items()} == {
-            element: set(origins) for element, origins in here.items()
-        }
+        assert _holders(other, key) == _holders(one, key)
     assert other.members() == one.members()
     assert set(other.accused()) == set(one.accused())
     for node_id in one.accused():
@@ -128,6 +130,10 @@ def _bases(store: Store) -> list[Digest]:
         if 0 < (sequence := store.coverage.sequence(origin)) < EVERYTHING
     }
     return [Digest(), Digest(Coverage(half)), store.digest()]
+
+
+def _holders(store: Store, key: str) -> dict[Value, set[Origin]]:
+    return {element: set(origins) for element, origins in store.elements(key).items()}
 
 
 def _as_set(records: list[Record]) -> set[tuple[object, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -601,6 +602,21 @@ async def test_peers_are_refused_only_while_very_much_waits_for_a_failing_disk(
         await one.storage.saved(last)
         one.storage.check_room()
     assert len(list(copies.records(tmp_path / "d"))) == 3
+
+
+async def test_a_node_that_cannot_listen_lets_go_of_its_directory(tmp_path: Path) -> None:
+    def config(port: int) -> Config:
+        listen = f"127.0.0.1:{port}"
+        return Config(node_id="a", peer_listen=listen, client_listen="127.0.0.1:0", data_dir=str(tmp_path / "d"))
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match="cannot listen on"):
+            async with Node(config(port)):
+                pass
+    async with Node(config(0)) as node:
+        await node.kv.put("x", "1")
+    assert copies.inspect(tmp_path / "d").head.closed
 
 
 # Copies

@@ -32,7 +32,9 @@ from gossip_grpc.client import (
 )
 from gossip_grpc.config import Config
 from gossip_grpc.core import elements
+from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.engine import Engine, Settings
+from gossip_grpc.core.feed import Update
 from gossip_grpc.core.records import Lease, Member, Origin, Record, Value, value_of
 from gossip_grpc.errors import LimitError, LocalError, Reason
 from gossip_grpc.gen.gossip.v1 import common_pb2, counter_pb2, kv_pb2, set_pb2
@@ -203,14 +205,17 @@ async def test_a_value_that_had_ended_before_it_came_is_not_told_as_a_deletion()
         assert told(await take(stream, 2)) == ["expired t v>", "hidden e v>"]
 
 
-async def test_what_a_full_sync_drops_is_deleted() -> None:
+async def test_what_a_full_sync_drops_is_deleted_whatever_end_it_would_have_had() -> None:
     watched = Watched()
-    watched.merge(register("k", "v", B))
+    watched.store.wall_offset = 0.0
+    lease = register("k", None, B)
+    lease.content = Lease("v", 60_000)
+    watched.merge(lease)
     async with aclosing(watched.kv()) as stream:
         await take(stream, 2)
         sender = Engine(Origin("c", 1), Member(0, "c:1"), Settings(), random.Random(1), 0.0).store
         sender.coverage.add(B, 1)
-        watched.store.complete(sender.delta(watched.store.digest()), received=sender.coverage.copy().__class__())
+        watched.store.complete(sender.delta(watched.store.digest()), received=Coverage())
         assert told(await take(stream, 1)) == ["deleted k v>"]
 
 
@@ -436,6 +441,24 @@ async def watch_at_random(view: Any, before: list[Any], steps: list[Any], prefix
         watched.changes.close()
 
 
+def test_what_comes_before_a_large_set_while_that_is_sorted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elements, "LARGE", 1)
+    monkeypatch.setattr(key_views, "SORTED", 1)
+    watched = Watched()
+    watched.engine.set_add("a", ["x"], 1.0)
+    watched.engine.set_add("c", ["1", "2", "3"], 1.0)
+    view = SetView(watched.store, "")
+    pieces = view.pieces()
+    assert [told(list(next(pieces))) for _ in range(2)] == [["snapshot a x"], []]
+    watched.store.feed(on=True)
+    watched.engine.set_add("b", ["y"], 2.0)
+    watched.engine.set_add("c", ["4"], 2.0)
+    log = Log[Update](most=10)
+    log.add([(update, 0) for update in watched.store.take_updates()], 0.0)
+    assert told(list(view.events(log.after(0), str))) == ["added b y"]
+    assert told([one for piece in pieces for one in piece]) == [f"snapshot c {number}" for number in range(1, 5)]
+
+
 # Tokens
 
 
@@ -608,6 +631,26 @@ async def test_a_piece_of_the_snapshot_is_small_in_number_and_in_bytes() -> None
     assert sizes(KeyValueView(watched.store, "b")) == [2, 1]
     assert sizes(CounterView(watched.store, "")) == [200, 200, 100]
     assert sizes(SetView(watched.store, "")) == [200, 200, 100, 2, 1]
+
+
+async def test_changes_of_other_keys_are_nothing_that_a_watcher_falls_behind_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changes, "KEPT", 10)
+    watched = Watched()
+    async with aclosing(watched.kv("a")) as stream:
+        await take(stream, 1)
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.01)  # until it waits, which nothing tells
+        for number in range(50):
+            watched.put("b", str(number))
+            watched.changes.refresh()
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        watched.put("a")
+        watched.changes.refresh()
+        async with asyncio.timeout(DEADLINE):
+            assert told([await waiting]) == ["put a >v"]
 
 
 # Slow and too many

@@ -110,6 +110,24 @@ def test_equal_digests_are_equal_bytes() -> None:
     assert wire.encode_digest(one).SerializeToString() == wire.encode_digest(other).SerializeToString()
 
 
+def test_joined_floors_and_greatest_numbers_come_back_the_same() -> None:
+    last = Origin("b", UINT64)
+    digest = Digest(
+        Coverage({A: UINT64}, folded={"b": UINT64, "c": 0}),
+        {A: UINT64, last: EVERYTHING, Origin("b", 3): 5, Origin("c", 0): EVERYTHING},
+        {A: UINT64},
+        UINT64,
+    )
+    data = wire.encode_digest(digest).SerializeToString()
+    decoded = wire.decode_digest(peer_pb2.Digest.FromString(data))
+    assert decoded == digest
+    assert decoded.hash() == digest.hash()
+    behind = Store(Origin("d", 1))
+    behind.floor, behind.coverage = dict(digest.floor), digest.coverage.copy()
+    assert not behind.delta(decoded).full
+    assert behind.delta(Digest(Coverage({A: UINT64, Origin("b", 3): 7}))).full
+
+
 def test_a_digest_of_too_many_ranges_claims_less_and_never_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_RANGES", 5)
     coverage = Coverage({A: 1, B: 1}, {A: [(n, n) for n in (3, 5, 7)], B: [(n, n) for n in (3, 5, 7)]})
@@ -281,7 +299,7 @@ def valid_delta() -> peer_pb2.Delta:
 
 def test_the_delta_that_the_table_below_spoils_is_valid() -> None:
     chunk = wire.decode_delta(valid_delta())
-    assert len(chunk.records) == 10
+    assert len(chunk.records) == 12
     assert chunk.complete
 
 
@@ -305,8 +323,6 @@ def place(name: str, value: object) -> Callable[[peer_pb2.Delta], object]:
     """Set the last entry of a column."""
     return lambda m: getattr(m.columns, name).__setitem__(-1, value)
 
-
-LEASE = peer_pb2.LeaseRecord(origin=0, sequence=9, clock=9, key="k0", text="v", ephemeral=True)
 
 LASTS = {
     "members": 0,
@@ -340,8 +356,7 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
     ("delta.columns.keys[1]", "must be 1 to 4096 bytes", place("keys", "")),
     ("delta.columns.keys[1]", "'4097 characters'", place("keys", "k" * (MAX_WIRE_KEY_BYTES + 1))),
     ("delta.columns", "each slot once", place("keys", "k0")),
-    ("delta.columns", "keys that no other list of registers has", place("keys", "k2")),
-    ("delta.leases", "keys that no other list of registers has", lambda m: m.leases.append(LEASE)),
+    ("delta.registers", "keys that no other list of registers has", place("keys", "k2")),
     *(
         (f"delta.columns.{name}", "as long as keys, 2", lambda m, name=name: getattr(m.columns, name).pop())
         for name in ("origins", "sequences", "clocks", "texts")
@@ -362,7 +377,7 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
         "Unix time in milliseconds, or 0",
         assign("leases", "expires_at_unix_milliseconds", int(wire.MAX_UNIX_SECONDS) * 1000 + 1),
     ),
-    ("delta.leases", "keys that are not in registers; it is 'a key of both'", assign("leases", "key", "k0")),
+    ("delta.leases", "keys that no other list of registers has", assign("leases", "key", "k0")),
     ("delta.members[0].incarnation", "from 1", assign("members", "incarnation", 0)),
     ("delta.members[0].peer_address", "HOST:PORT", assign("members", "peer_address", "nowhere")),
     ("delta.accusations[0].target_node_id", "1 to 128", assign("accusations", "target_node_id", "")),

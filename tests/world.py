@@ -51,7 +51,9 @@ class World:
         watch: called after each step.
     """
 
-    def __init__(self, seed: int, *, reckless: bool = False, watch: Callable[[World], None] = lambda world: None) -> None:
+    def __init__(
+        self, seed: int, *, reckless: bool = False, watch: Callable[[World], None] = lambda world: None
+    ) -> None:
         self.random = random.Random(seed)
         self.reckless = reckless
         self.watch = watch
@@ -135,7 +137,9 @@ class World:
         elif action == "own":
             name = f"own-{store.origin.node_id}"
             seen = {dot for dot, _, _ in history.owned[name] if store.coverage.covers(*dot)}
-            value: str | Lease | None = None if self.random.random() < 0.3 and store.register(name) else f"{self.now:.2f}"
+            value: str | Lease | None = (
+                None if self.random.random() < 0.3 and store.register(name) else f"{self.now:.2f}"
+            )
             if self.random.random() < 0.3:
                 value = self.lease(store)
             made.append(store.write(Kind.REGISTER, name, value, self.now))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from gossip_grpc.cli import show
+from gossip_grpc.cli import show, watching
 from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, session_option
 from gossip_grpc.cli.kv import session_as_json
+
+if TYPE_CHECKING:
+    from gossip_grpc.client import CounterEvent
 
 
 @click.group(cls=Group)
@@ -92,6 +97,39 @@ def list_counters(settings: Settings, prefix: str) -> None:
             show.as_json_array({"key": item.key, "value": item.value} for item in found)
         else:
             show.table(["key", "value"], ((show.cell(item.key), str(item.value)) for item in found), right=["value"])
+
+
+@counter.command()
+@watching.watch_options
+@node_options()
+@session_option()
+@click.pass_obj
+def watch(settings: Settings, prefix: str, resume: str) -> None:
+    """Show the counters whose keys begin with PREFIX, or all, and then every change of a value, until Ctrl-C.
+
+    A line an event: the key with its old and its new value; and the write, by its origin and Lamport clock. In JSON an
+    object a line; each bears a token, with which --resume goes on after it, with the same PREFIX.
+
+    Examples:
+      gossip-grpc counter watch
+      gossip-grpc counter watch page/ --output json
+    """
+    with settings.client() as client:
+        watching.follow(client.counter.watch(prefix, resume), as_json=settings.json, about=_about, facts=_facts)
+
+
+def _about(event: CounterEvent) -> str:
+    if event.counter is None:
+        return ""
+    old = f"{event.old_value} -> " if event.kind == "changed" else ""
+    return f"{show.cell(event.counter.key)}: {old}{event.counter.value}"
+
+
+def _facts(event: CounterEvent) -> dict[str, object]:
+    if event.counter is None:
+        return {"key": "", "value": None, "old_value": None}
+    old = event.old_value if event.kind == "changed" else None
+    return {"key": event.counter.key, "value": event.counter.value, "old_value": old}
 
 
 def _print(settings: Settings, key: str, value: int, **more: str) -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gossip_grpc.cli import show
+from gossip_grpc.cli import show, watching
 from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, session_option
 
 if TYPE_CHECKING:
-    from gossip_grpc.client import Client
+    from gossip_grpc.client import Client, SetEvent
 
 
 @click.group("set", cls=Group)
@@ -102,6 +102,33 @@ def list_sets(settings: Settings, prefix: str) -> None:
             show.as_json_array({"key": item.key, "size": item.size} for item in found)
         else:
             show.table(["key", "size"], ((show.cell(item.key), str(item.size)) for item in found), right=["size"])
+
+
+@sets.command()
+@watching.watch_options
+@node_options()
+@session_option()
+@click.pass_obj
+def watch(settings: Settings, prefix: str, resume: str) -> None:
+    """Show the elements of the sets whose keys begin with PREFIX, or of all, and then those that come and go.
+
+    Until Ctrl-C, a line an event: the set, the element, and the write, by its origin and Lamport clock. In JSON an
+    object a line; each bears a token, with which --resume goes on after it, with the same PREFIX.
+
+    Examples:
+      gossip-grpc set watch
+      gossip-grpc set watch colours --output json
+    """
+    with settings.client() as client:
+        watching.follow(client.set.watch(prefix, resume), as_json=settings.json, about=_about, facts=_facts)
+
+
+def _about(event: SetEvent) -> str:
+    return "" if event.element is None else f"{show.cell(event.key)}: {watching.value(event.element)}"
+
+
+def _facts(event: SetEvent) -> dict[str, object]:
+    return {"key": event.key, "element": None if event.element is None else show.value_as_json(event.element)}
 
 
 def _print(settings: Settings, key: str, verb: str, count: int, client: Client) -> None:

@@ -298,6 +298,8 @@ class Store:
             repair: merge also records whose dots are covered.
         """
         self._now = now
+        if repair:
+            records = map(_anew, records)
         add = self.coverage.add
         apply = self._apply
         clock = self.clock.time
@@ -759,16 +761,10 @@ class Store:
         old = slots.get(record.slot)
         deletes = record.deletes
         if deletes:
-            if old is not None and old in self._leases and old.dot == record.dot:
-                return False  # in a repair, as below
-            held, _ = self._tombstones.setdefault(record.dot, (record, now))
-            if held is old:
+            known = self._enter_deletion(record, old, now, guarded=guarded)
+            if known is None:
                 return False
-            if held is not record:  # in a repair
-                if (held.kind, held.slot) != (record.kind, record.slot):
-                    return False  # one dot of two writes: somebody lies
-                record = held
-                self._exhume(record)
+            record = known
         if guarded and (self._guards or self._graves) and self._is_guarded(record):
             self._keep_aside(record)
             return False
@@ -779,6 +775,8 @@ class Store:
         if old is not None:
             self._remove(old)
             self._keep_aside(old, record)
+        if not guarded:
+            self._unguard(record)
         slots[record.slot] = record
         if self._journal is not None:
             self._journal.append(record)
@@ -794,6 +792,26 @@ class Store:
         if self._feed is not None:
             self._tell(before, record)
         return True
+
+    def _enter_deletion(self, record: Record, old: Record | None, now: float, *, guarded: bool) -> Record | None:
+        """Note since when a deletion is kept; returns it, or None if nothing is to be done.
+
+        Args:
+            record: the deletion, as it came.
+            old: what its slot holds.
+            now: the time.
+            guarded: whether it is no repair.
+        """
+        if old is not None and old in self._leases and old.dot == record.dot:
+            return None
+        held, since = self._tombstones.setdefault(record.dot, (record, now))
+        if held is old or (held.kind, held.slot) != (record.kind, record.slot):
+            return None  # it is there; or one dot is of two writes, and somebody lies
+        if not guarded and self._in_grave(held):
+            self._exhume(held)
+            record = _anew(held)
+            self._tombstones[record.dot] = (record, since)
+        return record
 
     def _log(self, record: Record) -> None:
         self._log_of(record.origin).add(record)
@@ -823,6 +841,18 @@ class Store:
         self._remove(record)
         self._keep_aside(record, winner)
         self._tell(before, winner or record)
+        if record.kind is Kind.COUNTER_SHARE or record.kind is Kind.COUNTER_RESET:
+            self._close_counter(record)
+
+    def _close_counter(self, dropped: Record) -> None:
+        """A share or a reset is gone: list its counter no more if nothing is left of it."""
+        slot: Any = dropped.slot
+        key, origin = slot
+        if all(slot not in self._slots[kind] for kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET)):
+            del self._counters[key][origin]
+        if not self._counters[key]:
+            del self._counters[key], self._totals[key]
+            self._counter_keys.discard(key)
 
     # Leases
 
@@ -948,6 +978,17 @@ class Store:
             if other is not None:
                 self._note(other)
 
+    def _unguard(self, record: Record) -> None:
+        """A record comes back into its slot: it is no guard any more. One dot is kept in one place."""
+        name = (record.kind, record.slot)
+        kept = self._guards.get(name, {})
+        guard = kept.get(record.origin)
+        if guard is not None and guard.sequence == record.sequence:
+            del kept[record.origin]
+            if not kept:
+                del self._guards[name]
+            self._note(guard)
+
     def _bury(self, loser: Record, winner: Record | None) -> None:
         """Keep a superseded tombstone, unless its origin has made a later one of the slot."""
         origin, name = loser.origin, (loser.kind, loser.slot)
@@ -1042,7 +1083,7 @@ class Store:
             if not elements:
                 del self._sets[key]
                 self._set_keys.discard(key)
-        else:  # Counter slots are only ever replaced; their origins stay in the index.
+        else:  # Nearly always it is replaced, so its origin stays in the index; but see `_close_counter`.
             self._totals[slot[0]] -= self._share_of(record)
 
     def _share_of(self, record: Record) -> int:
@@ -1056,6 +1097,11 @@ class Store:
 
 
 _since = itemgetter(0)
+
+
+def _anew(record: Record) -> Record:
+    """The same record as another object. Logs tell what has gone from what has come (back) by the object."""
+    return Record(record.kind, record.slot, record.origin, record.sequence, record.clock, record.content)
 
 
 def _net(share: tuple[int, int], reset: tuple[int, int]) -> int:
