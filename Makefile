@@ -76,6 +76,8 @@ build: $(VENV)/dev.stamp ## Build sdist and wheel into dist/
 
 clean: ## Remove everything that make has made
 	rm -rf .venv .tools .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	cd examples/clients && rm -rf go/gen go/tour java/target python/.venv python/stubs rust/target \
+	  typescript/dist typescript/node_modules typescript/src/gen
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # --- environments and tools, each remade only when what it is made of changes ---
