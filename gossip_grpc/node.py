@@ -310,6 +310,7 @@ class Node(AsyncCluster):
             rumor_interval=config.rumor_interval,
             bootstrap_window=config.bootstrap_window,
             tombstone_retention=config.tombstone_retention,
+            event_retention=config.event_retention,
             has_seeds=bool(config.join),
             limits=self.limits,
             detector=config.detector,

@@ -56,4 +56,10 @@ class SetUpdate(NamedTuple):
     """The write that made the difference."""
 
 
-Update = RegisterUpdate | CounterUpdate | SetUpdate
+class EventUpdate(NamedTuple):
+    """An event is to be told to subscribers."""
+
+    record: Record
+
+
+Update = RegisterUpdate | CounterUpdate | SetUpdate | EventUpdate

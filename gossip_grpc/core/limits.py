@@ -23,6 +23,9 @@ MAX_WIRE_KEY_BYTES = 4 << 10
 MAX_BATCH = 10_000
 """Most entries in one batch of PutMany."""
 
+MAX_WIRE_PAYLOAD_BYTES = 1 << 20
+"""Largest payload of an event accepted from a peer: what `max_event_bytes` may be raised to."""
+
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 UINT64_MAX = 2**64 - 1
 
@@ -36,6 +39,7 @@ class Limits:
     max_key_bytes: int = 512
     max_value_bytes: int = 1 << 20
     max_element_bytes: int = 64 << 10
+    max_event_bytes: int = 64 << 10
     max_tags_bytes: int = 8 << 10
     max_records: int = 2_000_000
     max_inbound_syncs: int = 16
@@ -62,6 +66,21 @@ class Limits:
         if not element:
             raise LocalError(f"{field} is empty; give 1 to {self.max_element_bytes} bytes", field=field)
         _check_size(element, self.max_element_bytes, field)
+
+    def check_topic(self, topic: str, field: str = "topic") -> None:
+        """Refuse an empty or oversize topic, and one that would be a pattern."""
+        self.check_key(topic, field)
+        if "*" in topic:
+            raise LocalError(f"{field} is {topic[:60]!r}; a topic has no '*', which stands for others", field=field)
+
+    def check_pattern(self, pattern: str, field: str) -> None:
+        """Refuse what is neither a topic nor the beginning of topics with a `*` at its end."""
+        if pattern != "*":
+            self.check_topic(pattern.removesuffix("*"), field)
+
+    def check_payload(self, payload: Value, field: str = "payload") -> None:
+        """Refuse an oversize payload of an event."""
+        _check_size(payload, self.max_event_bytes, field)
 
     def page_size(self, given: int) -> int:
         """The page size to use for what a client asked."""
