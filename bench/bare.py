@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc.aio
 
@@ -27,7 +27,9 @@ EVERYTHING = peer_pb2.PullRequest(
 async def pull(address: str) -> AsyncIterator[bytes]:
     """The chunks that a server sends, as bytes."""
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
-        async for raw in channel.unary_stream(f"/{SERVICE}/Pull")(EVERYTHING):
+        # Without serializers gRPC hands bytes through; its types do not know.
+        method = cast("grpc.aio.UnaryStreamMultiCallable[bytes, bytes]", channel.unary_stream(f"/{SERVICE}/Pull"))
+        async for raw in method(EVERYTHING):
             yield raw
 
 
@@ -42,7 +44,7 @@ async def serve(source: str) -> None:
             yield raw
 
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    handler = grpc.unary_stream_rpc_method_handler(stream)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(stream)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Pull": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

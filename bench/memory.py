@@ -10,6 +10,8 @@ from bench.loader import load
 from bench.results import Benchmark, Measurement, at_most
 
 RECORDS = 200_000
+KEYS = 1_000
+OVERWRITES = 200_000
 SETTLE = 2.0
 
 
@@ -24,8 +26,23 @@ async def _measure() -> tuple[float, float]:
         return empty, (node.memory_bytes() - empty - data.payload_bytes(RECORDS)) / RECORDS
 
 
+async def _overwritten() -> float:
+    """Bytes that a node has grown by after overwrites of the same keys, beyond what two of each took."""
+    async with Cluster(1) as cluster:
+        (node,) = cluster.nodes
+        for turn in range(2):
+            await node.client.kv.put_many((data.key(number), data.value(turn)) for number in range(KEYS))
+        await asyncio.sleep(SETTLE)
+        before = node.memory_bytes()
+        for turn in range(OVERWRITES // KEYS):
+            await node.client.kv.put_many((data.key(number), data.value(turn)) for number in range(KEYS))
+        await asyncio.sleep(SETTLE)
+        return node.memory_bytes() - before
+
+
 async def _measure_all(runs: int) -> list[Measurement]:
     found = [await _measure() for _ in range(runs)]
+    grown = [await _overwritten() for _ in range(runs)]
     return [
         Measurement("memory of an empty node", "MB", [empty / 1e6 for empty, _ in found], at_most(60)),
         Measurement(
@@ -34,6 +51,13 @@ async def _measure_all(runs: int) -> list[Measurement]:
             [each for _, each in found],
             at_most(700),
             details={"records": RECORDS, "value_bytes": data.VALUE_BYTES},
+        ),
+        Measurement(
+            f"growth after {OVERWRITES:,} overwrites of {KEYS:,} keys",
+            "MB",
+            [each / 1e6 for each in grown],
+            at_most(10),
+            details={"keys": KEYS, "overwrites": OVERWRITES},
         ),
     ]
 

@@ -1,5 +1,6 @@
-"""An empty node takes a million records from one peer: how fast, against a bare stream of the same chunks in the same
-run; how both answer meanwhile; and what memory it takes.
+"""An empty node takes a million records from one peer.
+
+How fast, against a bare stream of the same chunks in the same run; how both answer meanwhile; what memory it takes.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from gossip_grpc.errors import (
 )
 
 if TYPE_CHECKING:
-    from gossip_grpc.client import AsyncClient, Client
+    from gossip_grpc.client import AsyncClient, Client, Session
     from gossip_grpc.config import Config
     from gossip_grpc.node import Node
 
@@ -37,6 +37,7 @@ __all__ = [
     "MemberNotFoundError",
     "Node",
     "ResourceExhaustedError",
+    "Session",
     "UnavailableError",
 ]
 
@@ -45,6 +46,7 @@ _LAZY = {
     "Client": "gossip_grpc.client",
     "Config": "gossip_grpc.config",
     "Node": "gossip_grpc.node",
+    "Session": "gossip_grpc.client",
 }
 
 

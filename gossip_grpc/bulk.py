@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gossip_grpc import wire
 from gossip_grpc.core.engine import PutEntry, check_ttl
 from gossip_grpc.core.limits import MAX_BATCH
 from gossip_grpc.core.records import Record
 from gossip_grpc.errors import LocalError, ProtocolError
-from gossip_grpc.gen.gossip.v1 import kv_pb2
+from gossip_grpc.gen.gossip.v1 import common_pb2, kv_pb2
 from gossip_grpc.peering import check_size
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SLICE = 1_000
 
 
 async def put_many(
-    node: Node, requests: AsyncIterator[kv_pb2.KeyValueServicePutManyRequest]
+    node: Node, requests: AsyncIterator[kv_pb2.KeyValueServicePutManyRequest], context: Any
 ) -> kv_pb2.KeyValueServicePutManyResponse:
     """Write what comes in, batch by batch.
 
@@ -34,14 +34,22 @@ async def put_many(
         ProtocolError: a batch is refused; those before it stay written, `written` in the metadata counts their entries.
     """
     written = 0
+    first = True
     last: list[Record] = []
+    durability = common_pb2.DURABILITY_UNSPECIFIED
     try:
         async for request in requests:
+            if first:
+                await node.sessions.reach(request, context)
+                durability = node.promise(request.durability)
+                first = False
             entries = await _checked(node, request)
+            await node.keep(durability)  # the batch before: this one was read while the disk was at work
             last = node.engine.put_many(entries, node.scheduler.now())[-1:]
             node.scheduler.pump()
             written += len(entries)
             await asyncio.sleep(0)
+        await node.keep(durability)
     except ProtocolError as error:
         error.metadata["written"] = str(written)
         raise
@@ -49,7 +57,7 @@ async def put_many(
     # All that this node wrote before the last one is covered wherever that is complete: one dot for them all.
     session.complete.extend(session.dots)
     del session.dots[:]
-    return kv_pb2.KeyValueServicePutManyResponse(session=session, written=written)
+    return kv_pb2.KeyValueServicePutManyResponse(session=session, written=written, durability=durability)
 
 
 async def _checked(node: Node, request: kv_pb2.KeyValueServicePutManyRequest) -> list[PutEntry]:

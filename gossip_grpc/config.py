@@ -101,6 +101,10 @@ def _is_zone(text: str) -> bool:
     return len(text) <= 128 and text == text.strip()
 
 
+def _is_path(text: str) -> bool:
+    return text == text.strip()
+
+
 def _bytes(low: int, high: int) -> Number:
     return Number(kind=int, low=low, high=high, unit="bytes")
 
@@ -161,6 +165,16 @@ class Config:
         trade_off="If it is wrong, clients that find nodes by the list of members cannot reach this one.",
         flag="--advertise-client",
         default="the address of `client_listen`, with the host of `advertise` if that is 0.0.0.0 or [::]",
+    )
+    data_dir: str = _setting(
+        "",
+        rule=Text(accepts=_is_path, allowed="empty, or the path of a directory without spaces at the ends"),
+        help="Where the node keeps its state, in a directory of its own that is made if it is not there. Then writes "
+        "are acknowledged once they are on disk, unless the client asks for less.",
+        trade_off="With none, what a node has acknowledged in the last moments before it is killed is lost with it, "
+        "and all state is once no node of the cluster runs. With one, each write waits for the disk.",
+        flag="--data-dir",
+        default="none: in memory only",
     )
     join: tuple[str, ...] = _setting(
         (),

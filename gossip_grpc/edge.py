@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -13,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
 
-from gossip_grpc.errors import ProtocolError, Reason, RemoteError
+from gossip_grpc.errors import LimitError, ProtocolError, Reason, RemoteError
 from gossip_grpc.logs import get_logger
 
 DOMAIN = "gossip-grpc"
@@ -31,6 +32,8 @@ STATUS: dict[Reason, grpc.StatusCode] = {
     Reason.MESSAGE_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.WATCH_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.SLOW_WATCHER: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.SESSION_BEHIND: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.SESSION_LIMIT: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.NOT_READY: grpc.StatusCode.UNAVAILABLE,
     Reason.STOPPING: grpc.StatusCode.UNAVAILABLE,
     Reason.FOREIGN_CLUSTER: grpc.StatusCode.FAILED_PRECONDITION,
@@ -38,11 +41,21 @@ STATUS: dict[Reason, grpc.StatusCode] = {
     Reason.MALFORMED: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.CLOCK_POISON: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.BROKEN_TRANSFER: grpc.StatusCode.ABORTED,
+    Reason.NO_DISK: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.DISK_FAILED: grpc.StatusCode.UNAVAILABLE,
+    # Not UNAVAILABLE, which asks to try again: the write stands.
+    Reason.NOT_ON_DISK: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.NOT_IMPLEMENTED: grpc.StatusCode.UNIMPLEMENTED,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
-RETRY_SECONDS = {Reason.NOT_READY: 1, Reason.STOPPING: 1, Reason.SYNC_LIMIT: 1}
+RETRY_SECONDS = {
+    Reason.NOT_READY: 1,
+    Reason.STOPPING: 1,
+    Reason.SYNC_LIMIT: 1,
+    Reason.SESSION_LIMIT: 1,
+    Reason.DISK_FAILED: 1,
+}
 """Where trying again helps, and after how long: sent as google.rpc.RetryInfo."""
 
 
@@ -77,10 +90,17 @@ class Edge(grpc.aio.ServerInterceptor):
     Args:
         seen: called with the sizes in bytes of what came in and what goes out.
         refused: called with the caller's address and each error that came of what it sent.
+        patience: seconds that a caller may take to make room for a further response of a stream; None for ever.
     """
 
-    def __init__(self, seen: Callable[[int, int], None], refused: Callable[[str, ProtocolError], None]) -> None:
+    def __init__(
+        self,
+        seen: Callable[[int, int], None],
+        refused: Callable[[str, ProtocolError], None],
+        patience: float | None = None,
+    ) -> None:
         self._seen = seen
+        self._patience = patience
         self._refused = refused
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._log = get_logger()
@@ -120,23 +140,41 @@ class Edge(grpc.aio.ServerInterceptor):
             return grpc.unary_unary_rpc_method_handler(unary)
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(self._uploading(handler))
-        stream = handler.unary_stream
+        return grpc.unary_stream_rpc_method_handler(self._streaming(handler))
 
-        async def streaming(raw: bytes, context: Any) -> AsyncIterator[bytes]:
+    def _streaming(self, handler: Any) -> Callable[[bytes, Any], Awaitable[None]]:
+        stream, decode, encode = handler.unary_stream, handler.request_deserializer, handler.response_serializer
+
+        async def streaming(raw: bytes, context: Any) -> None:
             self._seen(len(raw), 0)
             try:
                 async with contextlib.aclosing(stream(decode(raw), context)) as responses:
                     async for response in responses:
                         data = encode(response)
                         self._seen(0, len(data))
-                        yield data
+                        try:
+                            async with asyncio.timeout(self._patience):
+                                await context.write(data)
+                        except TimeoutError:
+                            raise self._stalled(response) from None
             except Exception as error:  # noqa: BLE001  as above
                 failure = self._failure(error, context)
             else:
                 return
             await _abort(context, failure)
 
-        return grpc.unary_stream_rpc_method_handler(streaming)
+        return streaming
+
+    def _stalled(self, response: Any) -> LimitError:
+        """Why a call is cut off whose last response was not taken yet. gRPC hands it over before the status."""
+        token = getattr(response, "resume_token", "")
+        return LimitError(
+            f"the caller has taken nothing for {self._patience:g} s; "
+            + ("resume with the token" if token else "begin anew")
+            + ", and read faster",
+            reason=Reason.SLOW_WATCHER,
+            metadata={"resume_token": token} if token else {},
+        )
 
     def _uploading(self, handler: Any) -> Callable[[AsyncIterator[bytes], Any], Awaitable[bytes]]:
         behaviour, decode, encode = handler.stream_unary, handler.request_deserializer, handler.response_serializer
@@ -144,7 +182,11 @@ class Edge(grpc.aio.ServerInterceptor):
         async def requests(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
             async for raw in raws:
                 self._seen(len(raw), 0)
-                yield decode(raw)
+                try:
+                    request = decode(raw)
+                except DecodeError:
+                    raise _no_message() from None  # here: whoever reads the stream may have more to say
+                yield request
 
         async def uploading(raws: AsyncIterator[bytes], context: Any) -> bytes:
             try:
@@ -161,9 +203,13 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def _failure(self, error: Exception, context: Any) -> ProtocolError:
         if isinstance(error, DecodeError):
-            error = RemoteError("the request is not a message of this method's type; check the client's stubs")
+            error = _no_message()
         if isinstance(error, ProtocolError):
             self._refused(context.peer(), error)
             return error
         self._log.error("handler failed", error=repr(error), exc_info=error)
         return ProtocolError("internal error; the node's log says more", reason=Reason.INTERNAL)
+
+
+def _no_message() -> RemoteError:
+    return RemoteError("the request is not a message of this method's type; check the client's stubs")

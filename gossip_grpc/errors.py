@@ -25,6 +25,8 @@ class Reason(StrEnum):
     MESSAGE_LIMIT = "MESSAGE_LIMIT"
     WATCH_LIMIT = "WATCH_LIMIT"
     SLOW_WATCHER = "SLOW_WATCHER"
+    SESSION_BEHIND = "SESSION_BEHIND"
+    SESSION_LIMIT = "SESSION_LIMIT"
     NOT_READY = "NOT_READY"
     STOPPING = "STOPPING"
     FOREIGN_CLUSTER = "FOREIGN_CLUSTER"
@@ -32,6 +34,9 @@ class Reason(StrEnum):
     MALFORMED = "MALFORMED"
     CLOCK_POISON = "CLOCK_POISON"
     BROKEN_TRANSFER = "BROKEN_TRANSFER"
+    NO_DISK = "NO_DISK"
+    DISK_FAILED = "DISK_FAILED"
+    NOT_ON_DISK = "NOT_ON_DISK"
     NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
     INTERNAL = "INTERNAL"
 
@@ -83,6 +88,12 @@ class NotReadyError(LocalError):
     """The node has not synced with its cluster yet and takes no writes. Retry shortly or ask another node."""
 
     default_reason = Reason.NOT_READY
+
+
+class BehindError(LocalError):
+    """The node does not cover what a session has written or seen. Allow more time, or ask another node."""
+
+    default_reason = Reason.SESSION_BEHIND
 
 
 class LimitError(LocalError):
@@ -139,4 +150,9 @@ class ResourceExhaustedError(GossipError):
 
 
 class DeadlineError(GossipError):
-    """The node did not answer within the deadline. A write may or may not have taken effect."""
+    """The node did not answer within the deadline. A write may or may not have taken effect.
+
+    With reason SESSION_BEHIND the node did answer, and nothing was done: it does not cover all yet that the session
+    has written or seen. `metadata["missing"]` names the writes, as `node/generation:sequence`, or `...:1-sequence` for
+    all up to one. Should they have been lost with a node, begin a new session.
+    """

@@ -85,10 +85,15 @@ def check_tags(tags: Mapping[str, str], limit: int) -> dict[str, str]:
         Tags().check(tags)
     except ValueError as error:
         raise LocalError(f"tags: {error}; allowed are {Tags().allowed}", field="tags") from None
-    size = sum(len(text.encode()) for pair in tags.items() for text in pair)
+    size = tags_bytes(tags)
     if size > limit:
         raise LocalError(f"tags have {size} bytes of names and values; at most {limit} are allowed", field="tags")
     return dict(tags)
+
+
+def tags_bytes(tags: Mapping[str, str]) -> int:
+    """Bytes of all names and values, which `max_tags_bytes` is about."""
+    return sum(len(text.encode()) for pair in tags.items() for text in pair)
 
 
 def find(engine: Engine, name: str) -> Record:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,9 +25,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gossip_grpc import __version__, addresses, wire
+from gossip_grpc.changes import Changes
 from gossip_grpc.channels import RECEIVE_BYTES
 from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
+from gossip_grpc.client.results import Session
 from gossip_grpc.client.verbs import Call, Stream
 from gossip_grpc.collector import keep_pauses_short
 from gossip_grpc.config import Config
@@ -33,8 +37,17 @@ from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.membership import Change
 from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.records import Member, Origin, Record
+from gossip_grpc.core.store import Store
 from gossip_grpc.edge import STATUS, Edge
-from gossip_grpc.errors import ConfigError, GossipError, ProtocolError, RemoteError, UnavailableError
+from gossip_grpc.errors import (
+    ConfigError,
+    GossipError,
+    LocalError,
+    ProtocolError,
+    Reason,
+    RemoteError,
+    UnavailableError,
+)
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
     cluster_pb2_grpc,
@@ -49,6 +62,7 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2_grpc,
 )
 from gossip_grpc.logs import configure, get_logger
+from gossip_grpc.member_events import MemberEvents
 from gossip_grpc.scheduler import Scheduler
 from gossip_grpc.server import (
     ClusterServicer,
@@ -57,7 +71,10 @@ from gossip_grpc.server import (
     PeerServicer,
     SetServicer,
 )
-from gossip_grpc.watching import MemberEvents
+from gossip_grpc.sessions import DEFAULT_PATIENCE, Sessions
+from gossip_grpc.storage.copies import write_snapshot
+from gossip_grpc.storage.writer import Contents, Storage
+from gossip_grpc.watching import Watchers
 
 T = TypeVar("T")
 
@@ -80,6 +97,9 @@ LEAVE_RETRY = 0.3
 
 STOP_GRACE = 0.5
 """Seconds that calls in progress get to end when a listener closes."""
+
+STALLED = 30.0
+"""Seconds after which a client that takes nothing of what it watches is cut off."""
 
 SERVER_OPTIONS = (
     # Without it two processes share a port and each gets some of the calls.
@@ -113,8 +133,13 @@ class Node(AsyncCluster):
         self.counter = AsyncCounters(self)
         self.set = AsyncSets(self)
         self.engine: Engine
+        self.watchers: Watchers
         self.events: MemberEvents
+        self.changes: Changes
         self.scheduler: Scheduler
+        self.storage: Storage | None = None
+        self._contents: Contents
+        self.sessions: Sessions
         self._services = _Services(self)
         self._servers: list[grpc.aio.Server] = []
         self._health = health.aio.HealthServicer()
@@ -128,15 +153,21 @@ class Node(AsyncCluster):
     async def start(self) -> None:
         """Bind, announce, serve."""
         config = self.config
+        loop = asyncio.get_running_loop()
+        self.started = loop.time()
+        origin, store = self._open_storage()
         peer_server, peer_port = self._listen("peer_listen", config.peer_listen)
         client_server, client_port = self._listen("client_listen", config.client_listen)
         self.peer_address = config.peer_address(peer_port)
         self.client_address = config.client_address(client_port)
-        loop = asyncio.get_running_loop()
-        self.started = loop.time()
-        origin = Origin(config.node_id, time.time_ns() // 1_000_000)
-        self.engine = Engine(origin, self._member(), self._settings(), random.Random(), self.started)  # noqa: S311  peers are not chosen in secret
-        self.events = MemberEvents(self.engine, self.limits.max_watchers)
+        if self.storage is not None:
+            self.storage.start()
+        settings = self._settings(store)
+        self.engine = Engine(origin, self._member(), settings, random.Random(), self.started, store)  # noqa: S311  peers are not chosen in secret
+        self._follow_with_disk(store)
+        self.watchers = Watchers(self.limits.max_watchers, secrets.randbits(63))
+        self.events = MemberEvents(self.engine, self.watchers)
+        self.changes = Changes(self.engine, self.watchers)
         self.scheduler = Scheduler(
             self.engine,
             cluster=config.cluster,
@@ -146,8 +177,11 @@ class Node(AsyncCluster):
             timeout=config.exchange_timeout,
             ready=self._became_ready,
             changed=self._member_changed,
+            applied=self.changes.refresh,
             step_down=self._step_down,
+            storage=self.storage,
         )
+        self.sessions = Sessions(self.scheduler)
         self._register(peer_server, client_server)
         for service in ("", *CLIENT_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -162,7 +196,7 @@ class Node(AsyncCluster):
             peer_address=self.peer_address,
             client_address=self.client_address,
             version=__version__,
-            storage="memory only: this node's state is lost when it stops, and comes back from its peers",
+            storage=self._storage_in_words(),
         )
         self.scheduler.start()
 
@@ -174,8 +208,13 @@ class Node(AsyncCluster):
         self.request_stop("stopping")
         peers = await self.leave() if self.failure is None else 0
         await self.scheduler.stop()
-        self.events.close()  # servers wait for calls, and these have no end of their own
+        self.sessions.close()
+        self.events.log.close()  # servers wait for calls, and these have no end of their own
+        self.changes.close()
         await asyncio.gather(*(server.stop(STOP_GRACE) for server in self._servers))
+        if self.storage is not None:
+            self.scheduler.record()
+            await self.storage.close()
         self._log.info("node stopped", told=peers)
 
     async def leave(self) -> int:
@@ -229,6 +268,54 @@ class Node(AsyncCluster):
         except ProtocolError as error:
             raise _for_users(error) from error
 
+    def promise(self, asked: common_pb2.Durability.ValueType) -> common_pb2.Durability.ValueType:
+        """What the acknowledgement of a write is to mean, from what its request says.
+
+        Raises:
+            LocalError: this node has no disk.
+        """
+        if asked == common_pb2.DURABILITY_MEMORY:
+            return asked
+        if self.storage is not None:
+            return common_pb2.DURABILITY_DISK
+        if asked == common_pb2.DURABILITY_UNSPECIFIED:
+            return common_pb2.DURABILITY_MEMORY
+        raise LocalError(
+            "durability is DISK, and this node keeps its state in memory only; start it with --data-dir, or ask for "
+            "MEMORY",
+            reason=Reason.NO_DISK,
+            field="durability",
+        )
+
+    async def keep(self, promised: common_pb2.Durability.ValueType) -> None:
+        """Wait until what was written so far is where an acknowledgement says.
+
+        Raises:
+            LocalError: the disk fails; the write stands in memory.
+        """
+        if self.storage is not None and promised == common_pb2.DURABILITY_DISK:
+            await self.storage.saved(self.storage.ticket)
+
+    async def copy(self) -> Path:
+        """Write a copy of all that this node holds into a file, for the caller to delete; returns its path."""
+        if self.storage is not None:
+            return await self.storage.backup()
+        store = self.engine.store
+        return await asyncio.to_thread(write_snapshot, self.config.cluster, store.snapshot(), store.wall_offset)
+
+    async def reach(self, session: Session, *, patience: float = DEFAULT_PATIENCE) -> None:
+        """Wait until this node has what a session has written or seen elsewhere; its own writes it has at once.
+
+        Raises:
+            DeadlineError: it has not after so many seconds; `metadata["missing"]` names what is missing.
+        """
+        self._check_started()
+        message = common_pb2.Session.FromString(session.to_bytes())
+        try:
+            await self.sessions.wait(wire.decode_session(message), patience)
+        except ProtocolError as error:
+            raise _for_users(error) from error
+
     def written(self, records: Sequence[Record]) -> common_pb2.Session:
         """Send on its way what a verb has written; returns its token."""
         self.scheduler.pump()
@@ -239,6 +326,8 @@ class Node(AsyncCluster):
             await self.start()
         except BaseException:
             await asyncio.gather(*(server.stop(None) for server in self._servers))
+            if self.storage is not None:
+                await self.storage.close()
             raise
         return self
 
@@ -264,7 +353,7 @@ class Node(AsyncCluster):
 
     def _edge(self, name: str) -> Edge:
         if name == "client_listen":
-            return Edge(seen=_ignore, refused=_ignore)
+            return Edge(seen=_ignore, refused=_ignore, patience=STALLED)
 
         def seen(received: int, sent: int) -> None:
             self.engine.counters.bytes_received += received
@@ -289,6 +378,44 @@ class Node(AsyncCluster):
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
 
+    def _open_storage(self) -> tuple[Origin, Store | None]:
+        """Who this node is, and what a former run has left on its disk, if it has one."""
+        config, now = self.config, self.started
+        generation = time.time_ns() // 1_000_000
+        if not config.data_dir:
+            return Origin(config.node_id, generation), None
+        wall_offset = time.time() - now
+        storage = Storage(config.data_dir, config.cluster, config.node_id)
+        self._contents = storage.open(generation, wall_offset)
+        self.storage = storage
+        origin, clock, kept, origins, folded, reserved, fresh = self._contents
+        if fresh:
+            return origin, None
+        store = Store.load(origin, clock, kept, origins, folded, now)
+        store.wall_offset = wall_offset
+        store.reserved = reserved
+        store.keep_journal(known=True)
+        kept.clear()
+        return origin, store
+
+    def _follow_with_disk(self, store: Store | None) -> None:
+        storage = self.storage
+        if storage is None:
+            return
+        if store is None:
+            self.engine.store.keep_journal()
+
+        def guard() -> None:
+            store = self.engine.store
+            storage.check_writable(store.origin, store.next_sequence)
+
+        self.engine.guard = guard
+
+    def _storage_in_words(self) -> str:
+        if self.storage is None:
+            return "memory only: this node's state is lost when it stops, and comes back from its peers"
+        return f"{self.config.data_dir}: {'new' if self._contents.fresh else 'as it was left'}"
+
     def _member(self) -> Member:
         config = self.config
         return Member(
@@ -300,8 +427,10 @@ class Node(AsyncCluster):
             version=__version__,
         )
 
-    def _settings(self) -> Settings:
+    def _settings(self, store: Store | None) -> Settings:
         config = self.config
+        # Whoever it knows from its disk may hold what it lacks, so it asks before it takes writes.
+        others = store is not None and any(name != config.node_id for name in store.members())
         return Settings(
             strategy=config.strategy,
             selector=config.selector,
@@ -311,7 +440,7 @@ class Node(AsyncCluster):
             bootstrap_window=config.bootstrap_window,
             tombstone_retention=config.tombstone_retention,
             event_retention=config.event_retention,
-            has_seeds=bool(config.join),
+            has_seeds=bool(config.join) or others,
             limits=self.limits,
             detector=config.detector,
         )

@@ -245,14 +245,15 @@ class Peering:
         address: where peers reach this node, HOST:PORT.
     """
 
-    __slots__ = ("_address", "_heartbeat", "_serving", "_transfers", "cluster", "engine", "head", "sender")
+    __slots__ = ("_address", "_heartbeat", "_transfers", "cluster", "engine", "head", "sender", "serving")
 
     def __init__(self, engine: Engine, *, cluster: str, address: str) -> None:
         self.engine = engine
         self.cluster = cluster
         self._address = address
         self._transfers = 0
-        self._serving = 0
+        self.serving = 0
+        """Number of fetches that are being answered."""
         self._heartbeat: tuple[HeartbeatRequest, bytes] | None = None
         self.sender: peer_pb2.Sender
         self.head: bytes
@@ -417,8 +418,8 @@ class Peering:
         digest = _digest(request)
         digest_hash = request.digest_hash if request.HasField("digest_hash") else None
         engine = self.engine
-        if digest is not None and self._serving >= engine.settings.limits.max_inbound_syncs:
-            raise LimitError(f"{self._serving} syncs are being served; try again later", reason=Reason.SYNC_LIMIT)
+        if digest is not None and self.serving >= engine.settings.limits.max_inbound_syncs:
+            raise LimitError(f"{self.serving} syncs are being served; try again later", reason=Reason.SYNC_LIMIT)
         reply = engine.on_pull(sender, address, PullRequest(digest_hash, digest, request.repair))
         engine.counters.pulls_received += 1
         return self._pull_responses(reply)
@@ -430,14 +431,14 @@ class Peering:
                 sender=self.sender, agreed=reply.agreed, digest=digest, forgotten=reply.forgotten
             )
             return
-        self._serving += 1
+        self.serving += 1
         try:
             who: peer_pb2.Sender | None = self.sender
             for delta in wire.encode_delta(reply.delta, self.engine.settings.limits.chunk_bytes):
                 yield peer_pb2.PullResponse(sender=who, delta=delta)
                 who = None
         finally:
-            self._serving -= 1
+            self.serving -= 1
 
 
 def rumor_bodies(records: Sequence[Record], chunk_bytes: int, digest_hash: int | None) -> list[bytes]:

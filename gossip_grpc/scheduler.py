@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -23,15 +24,20 @@ from gossip_grpc.channels import HEARTBEAT, PROBE, Channels
 from gossip_grpc.core.engine import Engine
 from gossip_grpc.core.membership import Change
 from gossip_grpc.core.messages import Call, HeartbeatRequest, Notice, ProbeRequest, PushRequest, Renewed
-from gossip_grpc.errors import ProtocolError
+from gossip_grpc.core.store import member_of
+from gossip_grpc.errors import ProtocolError, Reason
 from gossip_grpc.logs import get_logger
 from gossip_grpc.peering import FETCH_TIMEOUT, Fetch, Peering, Probe
+from gossip_grpc.storage.writer import Storage
 
 HOUSEKEEPING_INTERVAL = 30.0
 """Seconds between looks for idle channels."""
 
 FAST_RESOLVE = 0.5
 """Seconds between attempts to resolve seeds while none has ever been resolved."""
+
+MAX_KNOWN = 32
+"""Members known from the disk that are taken for seeds."""
 
 _SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 """Status codes that mean that nobody answered. With any other one a peer refused."""
@@ -52,7 +58,9 @@ class Scheduler:
         timeout: seconds that a peer may take to answer.
         ready: called once when the engine becomes ready.
         changed: called when a member becomes something else.
+        applied: called after every input of the engine.
         step_down: called with the reason when this node must stop.
+        storage: what follows the engine on disk; its store keeps a journal then.
     """
 
     def __init__(
@@ -66,16 +74,23 @@ class Scheduler:
         timeout: float,
         ready: Callable[[], None],
         changed: Callable[[Change], None],
+        applied: Callable[[], None],
         step_down: Callable[[str], None],
+        storage: Storage | None = None,
     ) -> None:
         self.engine = engine
+        self._storage = storage
+        self._known: dict[str, str] = {}
         self.peering = Peering(engine, cluster=cluster, address=address)
         self._seeds = seeds
         self._seed_interval = seed_interval
         self._timeout = timeout
         self._ready = ready
         self._changed = changed
+        self._applied = applied
         self._step_down = step_down
+        self.on_input: Callable[[], None] | None = None
+        """Called after every input of the engine, while somebody waits for what an input may bring."""
         self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -98,6 +113,8 @@ class Scheduler:
         self.set_wall_clock()
         for seed in self._seeds:
             self._spawn(self._resolve_for_ever(seed))
+        if self._storage is not None:
+            self._remember_members()
         self._spawn(self._keep_house())
         self.pump()
 
@@ -117,6 +134,8 @@ class Scheduler:
 
     def pump(self) -> None:
         """Carry out the engine's effects and set its timer. To be called after every input."""
+        self.record()
+        self._applied()
         if self._stopped:
             return
         for effect in self.engine.effects():
@@ -134,12 +153,35 @@ class Scheduler:
         if self.engine.ready and not self._was_ready:
             self._was_ready = True
             self._ready()
+        if self.on_input is not None:
+            self.on_input()
         deadline = self.engine.deadline()
         if self._timer is None or self._due != deadline:
             if self._timer is not None:
                 self._timer.cancel()
             self._due = deadline  # kept here: uvloop's handles do not tell
             self._timer = self._loop.call_at(deadline, self._tick)
+
+    def record(self) -> None:
+        """Hand to the disk what has changed."""
+        if self._storage is not None:
+            changes = self.engine.store.take_changes()
+            if changes is not None:
+                self._storage.submit(changes, self.engine.wall_offset)
+
+    def check_room(self) -> None:
+        """Refuse what a peer sends while the disk is too far behind."""
+        if self._storage is not None:
+            self._storage.check_room()
+
+    async def may_show(self) -> None:
+        """Wait until peers may see what this node knows: what it has written itself is on disk.
+
+        Raises:
+            LocalError: the disk fails, or takes too long.
+        """
+        if self._storage is not None:
+            await self._storage.own_saved()
 
     async def progress(self, timeout: float) -> bool:  # noqa: ASYNC109  the caller goes on with other things then
         """Wait until a call has had its outcome, for at most `timeout` seconds; returns whether one had."""
@@ -182,7 +224,7 @@ class Scheduler:
 
     async def _run(self, call: Call) -> None:
         """Make a call and report its outcome to the engine, exactly once."""
-        error, answered, foreign = "", False, False
+        error, answered, foreign, own = "", False, False, False
         try:
             await self._exchange(call)
         except grpc.aio.AioRpcError as failure:
@@ -193,17 +235,21 @@ class Scheduler:
             error = str(failure)
         except (ProtocolError, DecodeError) as failure:
             error, answered = str(failure), True
+            own = isinstance(failure, ProtocolError) and failure.reason is Reason.DISK_FAILED
         except Exception as failure:  # noqa: BLE001  a bug of ours must not leave the round open for ever
             self._log.error("call failed", error=repr(failure), exc_info=failure)
             error, answered = repr(failure), True
         if error:
-            if answered:
+            if answered and not own:
                 self.complain("a peer refused, or answered what it must not", call.peer.address, error)
             self.peering.failed(call, error, self.now(), answered=answered, foreign=foreign)
         self._outcome.set()
         self.pump()
 
     async def _exchange(self, call: Call) -> None:
+        if self._storage is not None and not isinstance(call.request, HeartbeatRequest | ProbeRequest):
+            self._storage.check_room()
+            await self._storage.own_saved(patience=None)
         exchange = self.peering.begin(call)
         address = call.peer.address
         if isinstance(call.request, PushRequest):
@@ -223,6 +269,7 @@ class Scheduler:
             ) as responses:
                 async for raw in responses:
                     exchange.response(raw, self.now())
+                    self.record()
                     if exchange.done:
                         break
                     await asyncio.sleep(0)  # others wait for the loop too, some of them for several of its turns
@@ -244,6 +291,9 @@ class Scheduler:
 
     def _follow(self, node_id: str) -> None:
         """Close the channel to where a member was, if it is somewhere else now, or forgotten."""
+        if node_id in self._known and node_id not in self.engine.store.members():
+            del self._known[node_id]
+            self._set_seeds()
         former, address = self._addresses.get(node_id), self.engine.membership.address(node_id)
         if former == address:
             return
@@ -273,8 +323,20 @@ class Scheduler:
         news = self._resolved.get(seed) != found
         self._resolved[seed] = found
         if news:
-            self.engine.set_seeds([address for known in self._resolved.values() for address in known], self.now())
+            self._set_seeds()
             self.pump()
+
+    def _remember_members(self) -> None:
+        """Take the members known from the disk for seeds too: the names of all seeds may be gone by now."""
+        own = self.engine.store.origin.node_id
+        found = {name: member_of(record).peer_address for name, record in self.engine.store.members().items()}
+        found.pop(own, None)
+        self._known = dict(random.sample(sorted(found.items()), min(len(found), MAX_KNOWN)))
+        self._set_seeds()
+
+    def _set_seeds(self) -> None:
+        resolved = [address for known in self._resolved.values() for address in known]
+        self.engine.set_seeds(dict.fromkeys([*resolved, *self._known.values()]), self.now())
 
     async def _keep_house(self) -> None:
         while True:

@@ -1,7 +1,8 @@
 """The servicers of both listeners; what they raise becomes a status in edge.py.
 
-A servicer's method checks the request, calls one verb of the engine and builds the response. It never awaits between
-reading and changing state: a missed deadline cancels the handler at its awaits, and only there.
+A servicer's method waits for the request's session, checks the request, calls one verb of the engine and builds the
+response. It never awaits between reading and changing state: a missed deadline cancels the handler at its awaits, and
+only there.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from google.protobuf.message import Message
 
 from gossip_grpc import __version__, bulk, members, wire
 from gossip_grpc.core.elements import Place, element_at
+from gossip_grpc.core.feed import Update
 from gossip_grpc.core.leases import lease_of
-from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_ELEMENTS
+from gossip_grpc.core.limits import MAX_ELEMENTS
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.messages import Call, ProbeRequest
-from gossip_grpc.core.records import Value
+from gossip_grpc.core.records import Kind, Record, Value
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.errors import LocalError, NotFoundError, Reason
 from gossip_grpc.gen.gossip.v1 import (
@@ -38,7 +40,11 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2,
     set_pb2_grpc,
 )
+from gossip_grpc.key_views import CounterView, KeyValueView, SetView
 from gossip_grpc.peering import Probe
+from gossip_grpc.storage.schema import FORMAT
+from gossip_grpc.usage import limit_uses
+from gossip_grpc.watching import View
 
 PING_TIMEOUT = 2.0
 """Seconds that a member may take to answer Ping."""
@@ -70,14 +76,18 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
 
     async def Push(self, request: peer_pb2.PushRequest, context: Any) -> peer_pb2.PushResponse:
         scheduler = self._node.scheduler
+        scheduler.check_room()
         response = scheduler.peering.push(request, scheduler.now())
         scheduler.pump()
+        if response.HasField("digest"):
+            await scheduler.may_show()
         return response
 
     async def Pull(self, request: peer_pb2.PullRequest, context: Any) -> AsyncIterator[peer_pb2.PullResponse]:
         scheduler = self._node.scheduler
         responses = scheduler.peering.pull(request)
         scheduler.pump()
+        await scheduler.may_show()
         with contextlib.closing(responses):
             for response in responses:
                 yield response
@@ -107,39 +117,50 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
         self._node = node
 
     async def Get(self, request: kv_pb2.KeyValueServiceGetRequest, context: Any) -> kv_pb2.KeyValueServiceGetResponse:
+        await self._node.sessions.reach(request, context)
         key = request.key
         self._node.limits.check_key(key)
         record = self._node.engine.store.register(key)
         if record is None:
-            raise NotFoundError(f"there is no value for {key!r} at this node")
+            deleted = self._node.engine.store.get(Kind.REGISTER, key)
+            metadata = {} if deleted is None else {"session": wire.encode_token(deleted)}
+            raise NotFoundError(f"there is no value for {key!r} at this node", metadata=metadata)
         return kv_pb2.KeyValueServiceGetResponse(entry=wire.encode_entry(record))
 
     async def Put(self, request: kv_pb2.KeyValueServicePutRequest, context: Any) -> kv_pb2.KeyValueServicePutResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         key = request.key
         value = wire.decode_value(request.value)
         node.limits.check_key(key)
         node.limits.check_value(value)
+        durability = node.promise(request.durability)
         ttl, ephemeral = request.ttl_milliseconds, request.ephemeral
         record = node.engine.put(key, value, node.scheduler.now(), ttl=ttl, ephemeral=ephemeral)
         node.scheduler.pump()
+        await node.keep(durability)
         return kv_pb2.KeyValueServicePutResponse(
             session=wire.encode_session([record], record.clock),
+            durability=durability,
             expires_at_unix_milliseconds=lease_of(record).expires_at if ttl else 0,
         )
 
     async def Delete(
         self, request: kv_pb2.KeyValueServiceDeleteRequest, context: Any
     ) -> kv_pb2.KeyValueServiceDeleteResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
+        durability = node.promise(request.durability)
         record = node.engine.delete(request.key, node.scheduler.now())
         session = node.written([record] if record else [])
-        return kv_pb2.KeyValueServiceDeleteResponse(session=session, found=record is not None)
+        await node.keep(durability)
+        return kv_pb2.KeyValueServiceDeleteResponse(session=session, found=record is not None, durability=durability)
 
     async def List(
         self, request: kv_pb2.KeyValueServiceListRequest, context: Any
     ) -> kv_pb2.KeyValueServiceListResponse:
+        await self._node.sessions.reach(request, context)
         store = self._node.engine.store
 
         def entries(prefix: str, last: str | None) -> Iterator[tuple[str, kv_pb2.Entry]]:
@@ -154,7 +175,12 @@ class KeyValueServicer(kv_pb2_grpc.KeyValueServiceServicer):
     async def PutMany(
         self, requests: AsyncIterator[kv_pb2.KeyValueServicePutManyRequest], context: Any
     ) -> kv_pb2.KeyValueServicePutManyResponse:
-        return await bulk.put_many(self._node, requests)
+        return await bulk.put_many(self._node, requests, context)
+
+    def Watch(
+        self, request: kv_pb2.KeyValueServiceWatchRequest, context: Any
+    ) -> AsyncIterator[kv_pb2.KeyValueServiceWatchResponse]:
+        return _watch(self._node, KeyValueView, request, context)
 
 
 class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
@@ -166,29 +192,39 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     async def Get(
         self, request: counter_pb2.CounterServiceGetRequest, context: Any
     ) -> counter_pb2.CounterServiceGetResponse:
+        await self._node.sessions.reach(request, context)
         self._node.limits.check_key(request.key)
-        return counter_pb2.CounterServiceGetResponse(counter=self._counter(request.key))
+        session = wire.encode_reading(self._node.engine.store.counter_records(request.key))
+        return counter_pb2.CounterServiceGetResponse(counter=self._counter(request.key), session=session)
 
     async def Add(
         self, request: counter_pb2.CounterServiceAddRequest, context: Any
     ) -> counter_pb2.CounterServiceAddResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
+        durability = node.promise(request.durability)
         record = node.engine.add(request.key, request.amount, node.scheduler.now())
         session = node.written([record] if record else [])
-        return counter_pb2.CounterServiceAddResponse(session=session, value=self._counter(request.key).value)
+        value = self._counter(request.key).value
+        await node.keep(durability)
+        return counter_pb2.CounterServiceAddResponse(session=session, value=value, durability=durability)
 
     async def Reset(
         self, request: counter_pb2.CounterServiceResetRequest, context: Any
     ) -> counter_pb2.CounterServiceResetResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
-        records = node.engine.reset(request.key, node.scheduler.now())
-        return counter_pb2.CounterServiceResetResponse(session=node.written(records))
+        durability = node.promise(request.durability)
+        session = node.written(node.engine.reset(request.key, node.scheduler.now()))
+        await node.keep(durability)
+        return counter_pb2.CounterServiceResetResponse(session=session, durability=durability)
 
     async def List(
         self, request: counter_pb2.CounterServiceListRequest, context: Any
     ) -> counter_pb2.CounterServiceListResponse:
+        await self._node.sessions.reach(request, context)
         store = self._node.engine.store
 
         def counters(prefix: str, last: str | None) -> Iterator[tuple[str, counter_pb2.Counter]]:
@@ -198,9 +234,13 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
         items, token = await _page(self._node, "counter", request, counters)
         return counter_pb2.CounterServiceListResponse(counters=items, next_page_token=token)
 
+    def Watch(
+        self, request: counter_pb2.CounterServiceWatchRequest, context: Any
+    ) -> AsyncIterator[counter_pb2.CounterServiceWatchResponse]:
+        return _watch(self._node, CounterView, request, context)
+
     def _counter(self, key: str) -> counter_pb2.Counter:
-        value = self._node.engine.store.counter(key)
-        return counter_pb2.Counter(key=key, value=min(max(value, INT64_MIN), INT64_MAX))
+        return wire.encode_counter(key, self._node.engine.store.counter(key))
 
 
 class SetServicer(set_pb2_grpc.SetServiceServicer):
@@ -210,6 +250,7 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         self._node = node
 
     async def Get(self, request: set_pb2.SetServiceGetRequest, context: Any) -> set_pb2.SetServiceGetResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         node.limits.check_key(request.key)
         limit = node.limits.page_size(request.page_size)
@@ -217,9 +258,13 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         token = wire.decode_page_token(scope, request.page_token)
         store = node.engine.store
 
+        read: list[Record] = []
+
         def places(last: Place | None) -> Iterator[tuple[Place, common_pb2.Value]]:
             for place in store.places(request.key, last):
-                yield place, wire.encode_value(element_at(place))
+                element = element_at(place)
+                read.extend(store.additions(request.key, element))
+                yield place, wire.encode_value(element)
 
         await _sort_in(store, request.key)
         last = (token[0], token[1:]) if token else None
@@ -232,25 +277,33 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
             elements=[value for _, value in page],
             next_page_token=following,
             size=len(store.elements(request.key)),
+            session=wire.encode_reading(read),
         )
 
     async def Add(self, request: set_pb2.SetServiceAddRequest, context: Any) -> set_pb2.SetServiceAddResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         elements = self._elements(request)
+        durability = node.promise(request.durability)
         held = node.engine.store.elements(request.key)
         added = sum(element not in held for element in elements)
-        records = node.engine.set_add(request.key, elements, node.scheduler.now())
-        return set_pb2.SetServiceAddResponse(session=node.written(records), added=added)
+        session = node.written(node.engine.set_add(request.key, elements, node.scheduler.now()))
+        await node.keep(durability)
+        return set_pb2.SetServiceAddResponse(session=session, added=added, durability=durability)
 
     async def Remove(self, request: set_pb2.SetServiceRemoveRequest, context: Any) -> set_pb2.SetServiceRemoveResponse:
+        await self._node.sessions.reach(request, context)
         node = self._node
         elements = self._elements(request)
+        durability = node.promise(request.durability)
         held = node.engine.store.elements(request.key)
         removed = sum(element in held for element in elements)
-        records = node.engine.set_remove(request.key, elements, node.scheduler.now())
-        return set_pb2.SetServiceRemoveResponse(session=node.written(records), removed=removed)
+        session = node.written(node.engine.set_remove(request.key, elements, node.scheduler.now()))
+        await node.keep(durability)
+        return set_pb2.SetServiceRemoveResponse(session=session, removed=removed, durability=durability)
 
     async def List(self, request: set_pb2.SetServiceListRequest, context: Any) -> set_pb2.SetServiceListResponse:
+        await self._node.sessions.reach(request, context)
         store = self._node.engine.store
 
         def sets(prefix: str, last: str | None) -> Iterator[tuple[str, set_pb2.SetSummary]]:
@@ -259,6 +312,11 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
 
         items, token = await _page(self._node, "sets", request, sets)
         return set_pb2.SetServiceListResponse(sets=items, next_page_token=token)
+
+    def Watch(
+        self, request: set_pb2.SetServiceWatchRequest, context: Any
+    ) -> AsyncIterator[set_pb2.SetServiceWatchResponse]:
+        return _watch(self._node, SetView, request, context)
 
     def _elements(self, request: set_pb2.SetServiceAddRequest | set_pb2.SetServiceRemoveRequest) -> list[Value]:
         limits = self._node.limits
@@ -319,12 +377,38 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             gossip=cluster_pb2.GossipCounters(**{name: getattr(counters, name) for name in counters.__slots__}),
             last_round_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
+            limits=limit_uses(node),
+            storage=self._storage_status(),
             folded=[
                 common_pb2.Origin(node_id=node_id, generation=generation)
                 for node_id, generation in sorted(store.coverage.folded.items())
             ],
             tombstones_blocked=store.purge_blocked,
         )
+
+    def _storage_status(self) -> cluster_pb2.StorageStatus:
+        storage = self._node.storage
+        if storage is None:
+            return cluster_pb2.StorageStatus(default_durability=common_pb2.DURABILITY_MEMORY)
+        return cluster_pb2.StorageStatus(
+            default_durability=common_pb2.DURABILITY_DISK,
+            file_bytes=storage.file_bytes,
+            pending_changes=storage.pending,
+            error=storage.error,
+            commits=storage.commits,
+            format_version=FORMAT,
+        )
+
+    async def Backup(
+        self, request: cluster_pb2.ClusterServiceBackupRequest, context: Any
+    ) -> AsyncIterator[cluster_pb2.ClusterServiceBackupResponse]:
+        path = await self._node.copy()
+        try:
+            with path.open("rb") as file:
+                while data := await asyncio.to_thread(file.read, PAGE_BYTES):
+                    yield cluster_pb2.ClusterServiceBackupResponse(data=data)
+        finally:
+            path.unlink(missing_ok=True)
 
     async def ListMembers(
         self, request: cluster_pb2.ClusterServiceListMembersRequest, context: Any
@@ -397,6 +481,19 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         peers = await self._node.leave()
         self._node.request_stop("asked to leave by a client")
         return cluster_pb2.ClusterServiceLeaveResponse(peers=peers)
+
+
+async def _watch(
+    node: Node, view: Callable[[Store, str], View[Update, M]], request: Any, context: Any
+) -> AsyncIterator[M]:
+    """What a watcher of keys is told."""
+    node.limits.check_prefix(request.prefix)
+    await node.sessions.reach(request, context)
+    await _sort_in(node.engine.store)
+    responses = node.changes.watch(view(node.engine.store, request.prefix), request.resume_token)
+    async with contextlib.aclosing(responses):
+        async for response in responses:
+            yield response
 
 
 async def _sort_in(store: Store, set_key: str | None = None) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -24,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--schedules", type=int, default=2000, help="how many random schedules to run (default 2000)")
     group.addoption("--first-seed", type=int, default=0, help="seed of the first random schedule (default 0)")
     group.addoption("--simulated", type=int, default=1000, help="how many random clusters to simulate (default 1000)")
+    group.addoption("--kills", type=int, default=3, help="how many nodes are killed under load (default 3)")
     group.addoption(
         "--stopped", type=float, default=10.0, metavar="SECONDS", help="how long a node stands still (default 10)"
     )
@@ -48,6 +51,24 @@ def simulated(request: pytest.FixtureRequest) -> range:
     first: int = request.config.getoption("--first-seed")
     count: int = request.config.getoption("--simulated")
     return range(first, first + count)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB of its own. Without root the test is skipped; in CI, where nothing may be, it fails."""
+    path = tmp_path / "small"
+    path.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", path], capture_output=True, text=True, check=False
+    )
+    if made.returncode and IN_CI:
+        pytest.fail(f"{made.stderr.strip()}, and CI=true does not allow a test to be skipped", pytrace=False)
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted: {made.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,11 @@ class NodeProcess:
                 env={**os.environ, **(env or {})},
             )
         )
-        started = await node.logged("node started")
+        try:
+            started = await node.logged("node started")
+        except BaseException:
+            await node.close()
+            raise
         node.peer_address = started["peer_address"]
         node.client_address = started["client_address"]
         return node

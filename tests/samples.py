@@ -6,13 +6,27 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from gossip_grpc.core.records import Accusation, Kind, Member, Origin, Record, Value
+from gossip_grpc.core.records import Accusation, Kind, Lease, Member, Origin, Record, Value
 
 A, B, C, D = (Origin(name, 1) for name in "abcd")
 
 
 def register(key: str, value: Value | None, origin: Origin = A, sequence: int = 1, clock: int | None = None) -> Record:
     return Record(Kind.REGISTER, key, origin, sequence, sequence if clock is None else clock, value)
+
+
+def lease(
+    key: str,
+    value: Value,
+    origin: Origin = A,
+    sequence: int = 1,
+    clock: int | None = None,
+    *,
+    expires_at: int = 0,
+    ephemeral: bool = False,
+) -> Record:
+    content = Lease(value, expires_at, ephemeral)
+    return Record(Kind.REGISTER, key, origin, sequence, sequence if clock is None else clock, content)
 
 
 def share(key: str, added: int, subtracted: int = 0, origin: Origin = A, sequence: int = 1) -> Record:
@@ -73,6 +87,21 @@ def registers(
     numbers: st.SearchStrategy[int] = few_numbers,
 ) -> st.SearchStrategy[Record]:
     return st.builds(Record, st.just(Kind.REGISTER), keys, origins, numbers, numbers, st.one_of(st.none(), values))
+
+
+few_ends = st.sampled_from([0, 1_000, 2_000])
+
+
+def leases(
+    keys: st.SearchStrategy[str] = few_keys,
+    values: st.SearchStrategy[Value] = few_values,
+    origins: st.SearchStrategy[Origin] = few_origins,
+    numbers: st.SearchStrategy[int] = few_numbers,
+    ends: st.SearchStrategy[int] = few_ends,
+) -> st.SearchStrategy[Record]:
+    """Values that have an end, or are ephemeral, or both."""
+    contents = st.builds(Lease, values, ends, st.booleans()).filter(lambda lease: lease.expires_at or lease.ephemeral)
+    return st.builds(Record, st.just(Kind.REGISTER), keys, origins, numbers, numbers, contents)
 
 
 def shares(

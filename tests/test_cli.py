@@ -17,6 +17,7 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ from tests.fake_node import FakeNode, Fault, serving
 DEADLINE = 20.0
 ORIGIN = common_pb2.Origin(node_id="a", generation=7)
 TOKEN = common_pb2.Session(clock=9, dots=[common_pb2.Dot(origin=ORIGIN, sequence=3)])
-TOKEN_JSON = {"clock": 9, "dots": [{"origin": "a/7", "sequence": 3}]}
+TOKEN_TEXT = "CAkSCQoFCgFhEAcQAw"  # noqa: S105 - no secret
+TOKEN_JSON = {"clock": 9, "dots": [{"origin": "a/7", "sequence": 3}], "session": TOKEN_TEXT}
 
 
 @dataclass
@@ -126,7 +128,8 @@ def test_get_as_json_tells_the_write_and_bytes_from_text(
     node: FakeNode, cli: Cli, value: str | bytes, shown: object
 ) -> None:
     node.answers = holding(entry("k", value))
-    expected = {"key": "k", "value": shown, "clock": 9, "dot": {"origin": "a/7", "sequence": 3}}
+    write = {"clock": 9, "dot": {"origin": "a/7", "sequence": 3}}
+    expected = {"key": "k", "value": shown, **write, "expires_at": None, "ephemeral": False}
     assert cli("kv", "get", "k", "--output", "json").json == expected
 
 
@@ -191,6 +194,28 @@ def test_delete_says_whether_there_was_something(node: FakeNode, cli: Cli) -> No
     assert cli("kv", "delete", "k") == Done(0, "nothing to delete\n", "", b"nothing to delete\n")
 
 
+def test_a_session_is_sent_and_goes_on_in_what_is_printed(node: FakeNode, cli: Cli) -> None:
+    answer = common_pb2.Session(clock=12, dots=[common_pb2.Dot(origin=ORIGIN, sequence=8)])
+    node.answers[kv_pb2.KeyValueServicePutRequest] = kv_pb2.KeyValueServicePutResponse(session=answer)
+    said = cli("kv", "put", "k", "v", "--session", TOKEN_TEXT, "--output", "json").json
+    assert node.requests[-1].session == TOKEN
+    cli("kv", "put", "k", "v", "--session", said["session"])
+    assert node.requests[-1].session == common_pb2.Session(clock=12, dots=[*TOKEN.dots, *answer.dots])
+
+
+@pytest.mark.parametrize("command", ["kv get k", "kv delete k", "kv list", "counter get c", "set list"])
+def test_every_command_about_data_takes_a_session(node: FakeNode, cli: Cli, command: str) -> None:
+    cli(*command.split(), "--session", TOKEN_TEXT)
+    assert node.requests[-1].session == TOKEN
+
+
+def test_what_is_no_session_is_wrong_usage(node: FakeNode, cli: Cli) -> None:
+    done = cli("kv", "get", "k", "--session", "?")
+    assert done.code == 2
+    assert "is not the text of a session" in done.err
+    assert not node.requests
+
+
 # --- tables ---
 
 HOSTILE = [
@@ -203,10 +228,10 @@ HOSTILE = [
 def test_a_list_into_a_pipe_is_whole_plain_and_a_line_a_row(node: FakeNode, cli: Cli) -> None:
     node.answers = holding(*HOSTILE)
     assert cli("kv", "list").out.splitlines() == [
-        "KEY           VALUE",
-        "a\\nb          \\x1b[31mred",
-        "[red]c[/red]  base64:AA==",
-        f"long          {'words ' * 50}".rstrip(),
+        "KEY           ENDS  VALUE",
+        "a\\nb          -     \\x1b[31mred",
+        "[red]c[/red]  -     base64:AA==",
+        f"long          -     {'words ' * 50}".rstrip(),
     ]
 
 
@@ -232,15 +257,181 @@ def test_an_empty_list_says_so_on_a_terminal(node: FakeNode, cli: Cli) -> None:
 
 def test_an_empty_list_in_a_pipe_is_only_its_header(node: FakeNode, cli: Cli) -> None:
     node.answers = holding()
-    assert cli("kv", "list").out == "KEY  VALUE\n"
+    assert cli("kv", "list").out == "KEY  ENDS  VALUE\n"
 
 
 def test_lists_take_a_prefix_and_are_arrays_in_json(node: FakeNode, cli: Cli) -> None:
     node.answers = holding(entry("p1", "1"), entry("p2", b"2"))
     listed = cli("kv", "list", "p", "--output", "json")
     assert [(item["key"], item["value"]) for item in listed.json] == [("p1", "1"), ("p2", {"base64": "Mg=="})]
-    assert listed.json[0] == {"key": "p1", "value": "1", "clock": 9, "dot": {"origin": "a/7", "sequence": 3}}
+    assert listed.json[0] == {
+        "key": "p1",
+        "value": "1",
+        "clock": 9,
+        "dot": {"origin": "a/7", "sequence": 3},
+        "expires_at": None,
+        "ephemeral": False,
+    }
     assert node.requests == [kv_pb2.KeyValueServiceListRequest(prefix="p")]
+
+
+def test_a_list_says_when_and_with_what_values_end(node: FakeNode, cli: Cli) -> None:
+    ends, goes = entry("ends", "v"), entry("goes", "v")
+    ends.expires_at_unix_milliseconds, goes.ephemeral = 1_767_225_600_500, True
+    both = kv_pb2.Entry()
+    both.CopyFrom(ends)
+    both.key, both.ephemeral = "both", True
+    node.answers = holding(ends, goes, both)
+    at = f"{datetime.fromtimestamp(1_767_225_600.5).astimezone():%Y-%m-%d %H:%M:%S}"
+    assert [line.split("  ")[1:2] for line in cli("kv", "list").out.splitlines()[1:3]] == [[at], ["ephemeral"]]
+    assert cli("kv", "list").out.splitlines()[3].startswith(f"both  {at} ephemeral  v")
+    assert cli("kv", "list", "--output", "json").json[2]["expires_at"] == 1_767_225_600.5
+
+
+@pytest.mark.parametrize(
+    ("given", "milliseconds"),
+    [("30s", 30_000), ("1.5", 1_500), ("250ms", 250), ("5m", 300_000), ("12h", 43_200_000), ("7d", 604_800_000)],
+)
+def test_put_gives_a_value_an_end(node: FakeNode, cli: Cli, given: str, milliseconds: int) -> None:
+    node.answers[kv_pb2.KeyValueServicePutRequest] = kv_pb2.KeyValueServicePutResponse(session=TOKEN)
+    assert cli("kv", "put", "k", "v", "--ttl", given, "--ephemeral").code == 0
+    [request] = node.requests
+    assert (request.ttl_milliseconds, request.ephemeral) == (milliseconds, True)
+
+
+@pytest.mark.parametrize("given", ["0s", "5x", "-5", "s", "1e3", "1 m"])
+def test_put_takes_no_other_times(node: FakeNode, cli: Cli, given: str) -> None:
+    refused = cli("kv", "put", "k", "v", "--ttl", given)
+    assert (refused.code, node.requests) == (2, [])
+    assert "is not a time such as 30s, 5m, 12h or 7d" in refused.err
+
+
+# --- watches ---
+
+STOPS = Fault(grpc.StatusCode.UNAVAILABLE, "the node stops; watch another one", "STOPPING")
+DOT = TOKEN.dots[0]
+
+
+def lines_of(done: Done) -> list[str]:
+    return [re.sub(r"^\d\d:\d\d:\d\d  ", "", line) for line in done.out.splitlines()]
+
+
+def text(value: str) -> common_pb2.Value:
+    return common_pb2.Value(text=value)
+
+
+ENTRIES: list[Message | Fault] = [
+    kv_pb2.KeyValueServiceWatchResponse(kind=kv_pb2.KEY_VALUE_EVENT_KIND_RESET, cause="the token is of node b"),
+    kv_pb2.KeyValueServiceWatchResponse(
+        kind=kv_pb2.KEY_VALUE_EVENT_KIND_SNAPSHOT, key="k", entry=entry("k", "old"), dot=DOT, clock=9
+    ),
+    kv_pb2.KeyValueServiceWatchResponse(kind=kv_pb2.KEY_VALUE_EVENT_KIND_CURRENT, cause="all", resume_token="a/1/1/x"),
+    kv_pb2.KeyValueServiceWatchResponse(
+        kind=kv_pb2.KEY_VALUE_EVENT_KIND_PUT,
+        key="k",
+        entry=entry("k", b"\0"),
+        old_value=text("o\nd"),
+        dot=DOT,
+        clock=9,
+        resume_token="a/1/2/x",
+    ),
+    kv_pb2.KeyValueServiceWatchResponse(
+        kind=kv_pb2.KEY_VALUE_EVENT_KIND_EXPIRED, key="k", old_value=text("v"), dot=DOT, clock=9, resume_token="a/1/3/x"
+    ),
+    STOPS,
+]
+
+
+def test_a_watch_of_entries_shows_old_and_new_value_and_the_write(node: FakeNode, cli: Cli) -> None:
+    node.answers[kv_pb2.KeyValueServiceWatchRequest] = ENTRIES
+    watched = cli("kv", "watch", "k", "--resume", "b/1/1/x")
+    assert lines_of(watched) == [
+        "reset     the token is of node b",
+        'snapshot  k: "old"  (a/7, clock 9)',
+        "current   all",
+        'put       k: "o\\nd" -> base64:AA==  (a/7, clock 9)',
+        'expired   k: "v"  (a/7, clock 9)',
+    ]
+    assert node.requests == [kv_pb2.KeyValueServiceWatchRequest(prefix="k", resume_token="b/1/1/x")]
+    end = "Error: the node stops; watch another one (to go on from there: --resume a/1/3/x)\n"
+    assert (watched.code, watched.err) == (3, end)
+
+
+def test_a_watch_of_entries_in_json_is_an_object_a_line(node: FakeNode, cli: Cli) -> None:
+    node.answers[kv_pb2.KeyValueServiceWatchRequest] = ENTRIES
+    _, snapshot, current, put, expired = map(json.loads, cli("kv", "watch", "--output", "json").out.splitlines())
+    assert (snapshot["entry"]["value"], snapshot["token"]) == ("old", "")
+    assert (current["key"], current["entry"], current["cause"], current["dot"]) == ("", None, "all", None)
+    assert put == {
+        "kind": "put",
+        "key": "k",
+        "entry": {
+            "key": "k",
+            "value": {"base64": "AA=="},
+            "clock": 9,
+            "dot": {"origin": "a/7", "sequence": 3},
+            "expires_at": None,
+            "ephemeral": False,
+        },
+        "old_value": "o\nd",
+        "clock": 9,
+        "dot": {"origin": "a/7", "sequence": 3},
+        "cause": "",
+        "token": "a/1/2/x",
+    }
+    assert (expired["kind"], expired["entry"], expired["old_value"]) == ("expired", None, "v")
+
+
+def test_a_watch_that_fails_at_once_has_no_token_to_go_on_with(node: FakeNode, cli: Cli) -> None:
+    node.answers[kv_pb2.KeyValueServiceWatchRequest] = [STOPS]
+    assert cli("kv", "watch").err == "Error: the node stops; watch another one\n"
+
+
+def test_a_long_value_in_a_watch_is_cut_off_on_a_terminal_only(node: FakeNode, cli: Cli) -> None:
+    put = kv_pb2.KeyValueServiceWatchResponse(
+        kind=kv_pb2.KEY_VALUE_EVENT_KIND_PUT, key="k", entry=entry("k", "x" * 100), dot=DOT, clock=9
+    )
+    node.answers[kv_pb2.KeyValueServiceWatchRequest] = [put, STOPS]
+    assert f'k: "{"x" * 100}"' in cli("kv", "watch").out
+    assert f'k: "{"x" * 58}…' in cli("kv", "watch", terminal=100).out
+
+
+def test_a_watch_of_counters_shows_their_values(node: FakeNode, cli: Cli) -> None:
+    def counter(value: int) -> counter_pb2.Counter:
+        return counter_pb2.Counter(key="c", value=value)
+
+    event = counter_pb2.CounterServiceWatchResponse
+    node.answers[counter_pb2.CounterServiceWatchRequest] = [
+        event(kind=counter_pb2.COUNTER_EVENT_KIND_SNAPSHOT, counter=counter(5)),
+        event(kind=counter_pb2.COUNTER_EVENT_KIND_CURRENT, cause="all"),
+        event(kind=counter_pb2.COUNTER_EVENT_KIND_CHANGED, counter=counter(3), old_value=5, dot=DOT, clock=9),
+        STOPS,
+    ]
+    assert lines_of(cli("counter", "watch", "c")) == [
+        "snapshot  c: 5",
+        "current   all",
+        "changed   c: 5 -> 3  (a/7, clock 9)",
+    ]
+    snapshot, current, changed = map(json.loads, cli("counter", "watch", "--output", "json").out.splitlines())
+    assert (snapshot["value"], snapshot["old_value"], current["value"]) == (5, None, None)
+    assert (changed["key"], changed["value"], changed["old_value"]) == ("c", 3, 5)
+
+
+def test_a_watch_of_sets_shows_their_elements(node: FakeNode, cli: Cli) -> None:
+    event = set_pb2.SetServiceWatchResponse
+    node.answers[set_pb2.SetServiceWatchRequest] = [
+        event(kind=set_pb2.SET_EVENT_KIND_CURRENT, cause="all"),
+        event(kind=set_pb2.SET_EVENT_KIND_ADDED, key="s", element=text("x"), dot=DOT, clock=9),
+        event(kind=set_pb2.SET_EVENT_KIND_REMOVED, key="s", element=common_pb2.Value(data=b"\0"), dot=DOT, clock=9),
+        STOPS,
+    ]
+    assert lines_of(cli("set", "watch", "s")) == [
+        "current   all",
+        'added     s: "x"  (a/7, clock 9)',
+        "removed   s: base64:AA==  (a/7, clock 9)",
+    ]
+    current, added, _ = map(json.loads, cli("set", "watch", "--output", "json").out.splitlines())
+    assert (current["element"], added["key"], added["element"]) == (None, "s", "x")
 
 
 def test_a_list_flows_page_by_page(node: FakeNode, cli: Cli) -> None:
@@ -264,7 +455,7 @@ def test_counters_print_their_value_alone(node: FakeNode, cli: Cli) -> None:
         counter_pb2.CounterServiceGetRequest: counter_pb2.CounterServiceGetResponse(
             counter=counter_pb2.Counter(key="c", value=-4)
         ),
-        counter_pb2.CounterServiceAddRequest: counter_pb2.CounterServiceAddResponse(value=5),
+        counter_pb2.CounterServiceAddRequest: counter_pb2.CounterServiceAddResponse(value=5, session=TOKEN),
         counter_pb2.CounterServiceResetRequest: counter_pb2.CounterServiceResetResponse(session=TOKEN),
         counter_pb2.CounterServiceListRequest: counter_pb2.CounterServiceListResponse(
             counters=[counter_pb2.Counter(key="c", value=5), counter_pb2.Counter(key="d", value=-12)]
@@ -274,7 +465,11 @@ def test_counters_print_their_value_alone(node: FakeNode, cli: Cli) -> None:
     assert cli("counter", "get", "c", "--output", "json").json == {"key": "c", "value": -4}
     assert cli("counter", "add", "c").out == "5\n"
     assert cli("counter", "add", "c", "-5").out == "5\n"
-    assert cli("counter", "add", "c", "--output", "json", "-5").json == {"key": "c", "value": 5}
+    assert cli("counter", "add", "c", "--output", "json", "-5").json == {
+        "key": "c",
+        "value": 5,
+        "session": TOKEN_TEXT,
+    }
     assert [request.amount for request in node.requests[2:]] == [1, -5, -5]
     assert cli("counter", "reset", "c").out == ""
     assert cli("counter", "reset", "c", "--output", "json").json == {"key": "c", **TOKEN_JSON}
@@ -293,8 +488,8 @@ def test_sets_print_counts_and_elements_a_line_each(node: FakeNode, cli: Cli) ->
     elements = [common_pb2.Value(text="b"), common_pb2.Value(text="a\n"), common_pb2.Value(data=b"\xff")]
     node.answers = {
         set_pb2.SetServiceGetRequest: set_pb2.SetServiceGetResponse(elements=elements, size=3),
-        set_pb2.SetServiceAddRequest: set_pb2.SetServiceAddResponse(added=2),
-        set_pb2.SetServiceRemoveRequest: set_pb2.SetServiceRemoveResponse(removed=1),
+        set_pb2.SetServiceAddRequest: set_pb2.SetServiceAddResponse(added=2, session=TOKEN),
+        set_pb2.SetServiceRemoveRequest: set_pb2.SetServiceRemoveResponse(removed=1, session=TOKEN),
         set_pb2.SetServiceListRequest: set_pb2.SetServiceListResponse(sets=[set_pb2.SetSummary(key="s", size=3)]),
     }
     assert cli("set", "get", "s").out == "a\\n\nb\nbase64:/w==\n"
@@ -302,9 +497,9 @@ def test_sets_print_counts_and_elements_a_line_each(node: FakeNode, cli: Cli) ->
     assert listed == {"key": "s", "elements": ["a\n", "b", {"base64": "/w=="}]}
     assert cli("set", "add", "s", "x", "-1").out == "2\n"
     assert node.requests[-1].elements == [common_pb2.Value(text="x"), common_pb2.Value(text="-1")]
-    assert cli("set", "add", "s", "x", "--output", "json").json == {"key": "s", "added": 2}
+    assert cli("set", "add", "s", "x", "--output", "json").json == {"key": "s", "added": 2, "session": TOKEN_TEXT}
     assert cli("set", "remove", "s", "x").out == "1\n"
-    assert cli("set", "remove", "s", "x", "--output", "json").json == {"key": "s", "removed": 1}
+    assert cli("set", "remove", "s", "x", "--output", "json").json == {"key": "s", "removed": 1, "session": TOKEN_TEXT}
     assert cli("set", "list").out == "KEY  SIZE\ns       3\n"
     assert cli("set", "list", "--output", "json").json == [{"key": "s", "size": 3}]
 
@@ -559,7 +754,7 @@ STATUS = cluster_pb2.ClusterServiceGetStatusResponse(
 def test_status_tells_people_what_matters(node: FakeNode, cli: Cli) -> None:
     node.answers[cluster_pb2.ClusterServiceGetStatusRequest] = STATUS
     lines = cli("status").out.splitlines()
-    assert lines[:12] == [
+    assert lines[:13] == [
         "node            a, generation 7",
         "cluster         default, 2 members",
         "ready           yes",
@@ -570,6 +765,7 @@ def test_status_tells_people_what_matters(node: FakeNode, cli: Cli) -> None:
         "fingerprint     00ff00ff00ff00ff",
         "records         1,234, and 1 tombstone",
         "clock           12",
+        "storage         memory only",
         "gossip          push-pull, random",
         "last round      0.2 s ago, with b",
     ]
@@ -879,7 +1075,7 @@ def test_a_reader_that_goes_away_ends_a_list_quietly(node: FakeNode) -> None:
     process = start("kv", "list")
     assert process.stdout is not None
     assert process.stderr is not None
-    assert process.stdout.readline().split() == [b"KEY", b"VALUE"]
+    assert process.stdout.readline().split() == [b"KEY", b"ENDS", b"VALUE"]
     process.stdout.close()
     assert process.wait(timeout=DEADLINE) == 141
     with process.stderr:
@@ -937,7 +1133,7 @@ def test_a_character_that_the_terminal_lacks_is_escaped(node: FakeNode, monkeypa
     node.answers = holding(entry("ü", "日"))
     monkeypatch.setenv("PYTHONIOENCODING", "iso-8859-1")
     out, err = start("kv", "list").communicate(timeout=DEADLINE)
-    assert (out.splitlines()[1].split(), err) == ([b"\xfc", b"\\u65e5"], b"")
+    assert (out.splitlines()[1].split(), err) == ([b"\xfc", b"-", b"\\u65e5"], b"")
 
 
 @pytest.mark.parametrize("args", [["--help"], ["kv", "--help"], ["node", "--help"]], ids=" ".join)

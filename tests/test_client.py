@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -81,6 +82,9 @@ class Watched:
     def unary_stream(self, method: str, **options: Any) -> object:
         return self.channel.unary_stream(method, **options)
 
+    def stream_unary(self, method: str, **options: Any) -> object:
+        return self.channel.stream_unary(method, **options)
+
     def unary_unary(self, method: str, **options: Any) -> Callable[..., object]:
         call = self.channel.unary_unary(method, **options)
 
@@ -106,7 +110,7 @@ def talk(*exchanges: tuple[Message, Message | Fault]) -> Iterator[Client]:
                 rpc.terminate(answer, (), grpc.StatusCode.OK, "")
 
     threading.Thread(target=answer_all, daemon=True).start()
-    with Client("node.test:7947", channel=channel, timeout=TIMEOUT) as client:
+    with Client("node.test:7947", channel=channel, timeout=TIMEOUT, sessions=False) as client:
         yield client
     assert next(channel.expected, None) is None, "the client did not ask all that it should have"
 
@@ -562,7 +566,7 @@ async def test_the_asyncio_client_has_the_same_verbs_and_results(node: FakeNode)
         cluster_pb2.ClusterServiceGetStatusRequest: cluster_pb2.ClusterServiceGetStatusResponse(node_id="a"),
         cluster_pb2.ClusterServiceLeaveRequest: cluster_pb2.ClusterServiceLeaveResponse(peers=2),
     }
-    async with AsyncClient(node.address) as client:
+    async with AsyncClient(node.address, sessions=False) as client:
         assert await client.kv.get("k") == entry("k", b"v")
         assert await client.kv.put("k", "v") == SESSION
         assert await client.kv.delete("k") == Deletion(True, SESSION)
@@ -657,6 +661,43 @@ async def test_the_asyncio_client_takes_a_channel_and_leaves_it_open(node: FakeN
                 assert await client.leave() == 1
 
 
+@pytest.mark.parametrize(
+    ("ttl", "milliseconds"), [(30, 30_000), (0.0001, 1), (timedelta(minutes=1), 60_000), (0, 0), (1.0005, 1_001)]
+)
+async def test_put_sends_how_long_a_value_is_visible_and_with_whom(
+    node: FakeNode, ttl: float | timedelta, milliseconds: int
+) -> None:
+    node.answers[kv_pb2.KeyValueServicePutRequest] = kv_pb2.KeyValueServicePutResponse(session=TOKEN)
+    async with AsyncClient(node.address) as client:
+        await client.kv.put("k", "v", ttl=ttl, ephemeral=True)
+    [request] = node.requests
+    assert (request.ttl_milliseconds, request.ephemeral) == (milliseconds, True)
+
+
+@pytest.mark.parametrize("ttl", [-1, "30s", True, float("nan"), float("inf"), timedelta(seconds=-1)])
+async def test_put_refuses_what_is_no_time(node: FakeNode, ttl: Any) -> None:
+    async with AsyncClient(node.address) as client:
+        with pytest.raises(InvalidArgumentError, match="ttl must be a number of seconds or a timedelta"):
+            await client.kv.put("k", "v", ttl=ttl)
+        with pytest.raises(InvalidArgumentError, match="ephemeral must be True or False, not int"):
+            await client.kv.put("k", "v", ephemeral=1)  # type: ignore[arg-type]
+    assert not node.requests
+
+
+async def test_what_a_later_node_says_of_keys_is_unknown_and_no_failure(node: FakeNode) -> None:
+    later: Any = 99
+    node.answers[kv_pb2.KeyValueServiceWatchRequest] = [kv_pb2.KeyValueServiceWatchResponse(kind=later)]
+    node.answers[counter_pb2.CounterServiceWatchRequest] = [counter_pb2.CounterServiceWatchResponse(kind=later)]
+    node.answers[set_pb2.SetServiceWatchRequest] = [set_pb2.SetServiceWatchResponse(kind=later)]
+    async with AsyncClient(node.address) as client:
+        groups: list[Any] = [client.kv, client.counter, client.set]
+        kinds = [str((await anext(group.watch("p", "t"))).kind) for group in groups]
+        with pytest.raises(InvalidArgumentError, match="prefix must be str, not int"):
+            client.kv.watch(7)  # type: ignore[arg-type]
+    assert kinds == ["unknown"] * 3
+    assert {(request.prefix, request.resume_token) for request in node.requests} == {("p", "t")}
+
+
 EVENTS: list[Message | Fault] = [
     cluster_pb2.ClusterServiceWatchMembersResponse(
         kind=cluster_pb2.MEMBER_EVENT_KIND_DEAD,
@@ -719,16 +760,21 @@ def verbs_of(client: object) -> dict[str, inspect.Signature]:
         f"{group}.{name}": inspect.signature(method)
         for group, holder in groups.items()
         for name, method in inspect.getmembers(holder, callable)
-        if not name.startswith("_") and name not in {"run", "stream", "close", *groups}
+        if not name.startswith("_") and name not in {"run", "stream", "close", "adopt", *groups}
     }
 
 
 def test_both_clients_have_the_same_verbs_with_the_same_parameters() -> None:
     with Client() as client:
         verbs = verbs_of(client)
-    assert verbs == verbs_of(AsyncClient())
-    assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value')"
-    assert len(verbs) == 20
+    verbs_async = verbs_of(AsyncClient())
+    # The one that takes what an async iterator is one of.
+    names = list(verbs_async.pop("kv.put_many").parameters)
+    assert list(verbs["kv.put_many"].parameters) == names == ["entries", "durability"]
+    del verbs["kv.put_many"]
+    assert verbs == verbs_async
+    assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value', durability: 'str | None' = None)"
+    assert len(verbs) == 24
 
 
 def test_a_verb_documents_itself() -> None:

@@ -100,6 +100,7 @@ def test_the_environment_names_the_file_if_the_command_line_does_not(tmp_path: P
 
 EXAMPLES: dict[str, tuple[str, object]] = {
     "node_id": ("n-1.x_Y", "n-1.x_Y"),
+    "data_dir": ("/var/lib/gossip", "/var/lib/gossip"),
     "cluster": ("c", "c"),
     "peer_listen": ("[::1]:0", "[::1]:0"),
     "client_listen": ("0.0.0.0:7", "0.0.0.0:7"),
@@ -193,8 +194,8 @@ def test_flags_that_are_not_given_leave_other_sources_alone(nothing: object) -> 
 def test_only_settings_with_a_flag_can_be_given_as_one() -> None:
     flags = {name for name, setting in SETTINGS.items() if setting.flag}
     assert " ".join(sorted(flags)) == (
-        "advertise advertise_client client_listen cluster fanout gossip_interval join log_format log_level node_id "
-        "peer_listen profile selector strategy tags zone"
+        "advertise advertise_client client_listen cluster data_dir fanout gossip_interval join log_format log_level "
+        "node_id peer_listen profile selector strategy tags zone"
     )
     assert SETTINGS["tags"].flag == "--tag"
     for name in ("chunk_bytes", "nonsense"):
@@ -270,6 +271,7 @@ BAD_TEXT: list[tuple[str, str, str]] = [
     ("rumor_interval", "10.1", "a number from 0 to 10 seconds"),
     ("exchange_timeout", "0", "a number from 0.01 to 300 seconds"),
     ("bootstrap_window", "-1", "a number from 0 to 3,600 seconds"),
+    ("data_dir", " /data", "the path of a directory without spaces at the ends"),
     ("tombstone_retention", "0", "a number from 1 to 315,360,000 seconds"),
     ("seed_interval", "0", "a number from 0.01 to 3,600 seconds"),
     ("profile", "LAN", "one of lan, wan, local"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from gossip_grpc.core import coverage as module
-from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.coverage import EVERYTHING, Coverage
 from gossip_grpc.core.records import Dot, Origin
 
 A, B, C = Origin("a", 1), Origin("a", 2), Origin("b", 1)
@@ -127,7 +127,7 @@ class Step(NamedTuple):
     asked: bool
 
 
-steps = st.lists(st.builds(Step, st.sampled_from(["span", "merge", "copy"]), spans, st.booleans()), max_size=20)
+steps = st.lists(st.builds(Step, st.sampled_from(["span", "merge", "copy", "fold"]), spans, st.booleans()), max_size=20)
 
 
 @given(steps)
@@ -143,11 +143,15 @@ def test_a_hash_that_was_kept_is_the_hash_made_from_scratch(history: list[Step])
             other, _ = build([span, span._replace(first=span.first + 7, last=span.last + 7)])
             other.hash()
             coverage.merge(other)
+        elif do == "fold":
+            coverage.fold({span.origin.node_id: span.origin.generation})
         else:
             copies.append(coverage)
             coverage = coverage.copy()
     for each in [coverage, *copies]:
-        assert each.hash() == Coverage.of(each.dots()).hash()
+        vector = {origin: each.sequence(origin) for origin in each.origins() if each.sequence(origin)}
+        above = {origin: list(each.above(origin)) for origin in each.origins() if each.above(origin)}
+        assert each.hash() == Coverage(vector, above, each.folded).hash()
         assert each.copy().hash() == each.hash()
 
 
@@ -215,3 +219,98 @@ def test_is_not_hashable_and_equals_no_other_type() -> None:
     assert Coverage() != {}
     with pytest.raises(TypeError, match="unhashable"):
         hash(Coverage())
+
+
+# Lives that ended
+
+folds = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(0, 2), max_size=2)
+
+
+def folded(history: list[Span], lives: dict[str, int]) -> tuple[Coverage, set[Dot]]:
+    """A coverage of which some lives were folded in the middle, and what it covers: all of those, up to a point."""
+    half = len(history) // 2
+    coverage, dots = build(history[:half])
+    assert coverage.fold(lives) == set(lives)
+    for span in history[half:]:
+        extend(coverage, span)
+    dots = build(history)[1] | {Dot(o, n) for o in ORIGINS if is_among(o, lives) for n in range(1, LAST + 6)}
+    return coverage, dots
+
+
+def is_among(origin: Origin, lives: dict[str, int]) -> bool:
+    return origin.generation <= lives.get(origin.node_id, -1)
+
+
+@given(histories, folds)
+def test_of_a_folded_life_everything_is_covered_and_of_others_what_was(
+    history: list[Span], lives: dict[str, int]
+) -> None:
+    coverage, dots = folded(history, lives)
+    for origin in ORIGINS:
+        for sequence in range(1, LAST + 6):
+            assert coverage.covers(origin, sequence) == (Dot(origin, sequence) in dots)
+        if is_among(origin, lives):
+            assert coverage.covers(origin, EVERYTHING)
+            assert coverage.is_folded(origin)
+            assert (coverage.sequence(origin), coverage.highest(origin), coverage.above(origin)) == (
+                EVERYTHING, EVERYTHING, [],
+            )  # fmt: skip
+            assert not coverage.add(origin, LAST + 50)
+            assert not coverage.add_range(origin, 1, LAST + 50)
+    assert not any(is_among(origin, lives) for origin in coverage.origins())
+    assert coverage.folded == lives
+
+
+@given(histories, folds, histories, folds)
+def test_inclusion_and_union_know_of_lives_that_ended(
+    one: list[Span], ended: dict[str, int], other: list[Span], gone: dict[str, int]
+) -> None:
+    (first, dots), (second, more) = folded(one, ended), folded(other, gone)
+    known = all(ended.get(node, -1) >= generation for node, generation in gone.items())
+    assert first.includes(second) == (known and dots >= more)
+    before = second.copy()
+    news = {node for node, generation in gone.items() if generation > ended.get(node, -1)}
+    assert first.merge(second) == news
+    assert second == before
+    assert first.includes(second)
+    assert first.folded == {node: max(ended.get(node, -1), gone.get(node, -1)) for node in {*ended, *gone}}
+    for origin in ORIGINS:
+        for sequence in range(1, LAST + 6):
+            assert first.covers(origin, sequence) == (Dot(origin, sequence) in dots | more)
+
+
+@given(histories, folds, folds)
+def test_equality_and_hash_tell_what_is_folded(
+    history: list[Span], ended: dict[str, int], gone: dict[str, int]
+) -> None:
+    first, second = build(history)[0], build(history)[0]
+    assert first.hash() == second.hash()
+    first.fold(ended)
+    second.fold(gone)
+    assert (first == second) == (first.hash() == second.hash()) == (ended == gone)
+    copy = first.copy()
+    assert (copy, copy.hash()) == (first, first.hash())
+    copy.fold({"z": 9})
+    assert "z" not in first.folded
+
+
+def test_a_fold_is_told_once_and_never_taken_back() -> None:
+    coverage = Coverage({A: 3, B: 2, C: 5})
+    coverage.changed = set()
+    assert coverage.fold({"a": 1}) == {"a"}
+    assert coverage.changed == {A}
+    assert coverage.fold({"a": 1, "b": 0}) == {"b"}
+    assert coverage.fold({"a": 0}) == set()
+    assert coverage.changed == {A, Origin("b", 0)}
+    assert repr(coverage) == "Coverage(a/2: 2 , b/1: 5 , a: all up to 1, b: all up to 0)"
+
+
+def test_many_folds_cost_one_look_at_the_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Mock(return_value=set())
+    monkeypatch.setattr(Coverage, "origins", looks)
+    Coverage({}, {}, {f"n{number}": 1 for number in range(1000)})
+    assert looks.call_count == 1
+
+
+def test_the_hash_of_a_fold_is_the_same_on_every_machine() -> None:
+    assert Coverage(folded={"b": 3}).hash() == xxh3_64_intdigest(b"1 b 3 folded")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -18,20 +19,25 @@ from gossip_grpc.core.engine import (
     MAX_CONFLICTS,
     MAX_PASSED_ON,
     MAX_RECENT,
+    MAX_TTL,
     TRANSFER_TIMEOUT,
     Engine,
+    PutEntry,
     Settings,
+    check_ttl,
 )
 from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, UINT64_MAX, Limits
 from gossip_grpc.core.membership import Peer, Status
-from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest
-from gossip_grpc.core.records import Kind, Member, Origin, Record
+from gossip_grpc.core.messages import Call, Notice, PullReply, PullRequest, PushReply, PushRequest, Renewed
+from gossip_grpc.core.records import Kind, Lease, Member, Origin, Record
 from gossip_grpc.core.rumor import MAX_OPEN
 from gossip_grpc.core.selection import SelectorKind
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, Digest, Strategy
 from gossip_grpc.errors import LimitError, LocalError, NotReadyError, Reason, RemoteError
+from gossip_grpc.wire import decode_delta, encode_records
 from tests.samples import A, B, C, member, register
+from tests.shadow import Shadow
 from tests.virtual import SILENT, VirtualCluster
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -770,6 +776,11 @@ def test_the_backstop_heals_a_divergence_counts_it_once_and_says_so(strategy: St
     ((name, notice),) = notices(cluster, "fingerprints differ at equal coverage; exchanging everything")
     assert (name, notice.level, notice.facts["peer"]) == ("n0", "warning", "n1")
     assert notice.facts["ours"] != notice.facts["theirs"]
+    said = {name: notice.facts for name, notice in notices(cluster, "repaired")}
+    found = {"missing_here": int(harm == "lost"), "older_here": int(harm == "altered"), "example": "REGISTER x"}
+    nothing = {"missing_here": 0, "older_here": 0, "example": ""}
+    assert said["n1"] == {"peer": "n0", **found}
+    assert said["n0"] == {"peer": "n1", **nothing}
 
 
 # One engine by hand
@@ -1220,13 +1231,24 @@ def test_inbound_syncs_are_limited() -> None:
     push_chunk(engine, HEADER, 0, PARTS[0], transfer=1)
     push_chunk(engine, HEADER, 0, [], transfer=2)
     with pytest.raises(LimitError, match="2 syncs are on their way in; try again later") as caught:
-        push_chunk(engine, HEADER, 0, PARTS[1], transfer=3)
+        push_chunk(engine, HEADER, 0, PARTS[1], transfer=3, sender=C)
     assert caught.value.reason is Reason.SYNC_LIMIT
+    assert engine.transfers == 2
     assert not engine.store.coverage.covers(C, 6)
     push_chunk(engine, HEADER, 0, [], transfer=2)  # one of those on their way may begin again
     push_chunk(engine, None, 1, [], transfer=1, complete=True)
-    push_chunk(engine, HEADER, 0, PARTS[1], transfer=3)
+    push_chunk(engine, HEADER, 0, PARTS[1], transfer=3, sender=C)
     assert engine.store.coverage.covers(C, 6)
+
+
+def test_a_sender_whose_transfers_were_cut_off_need_not_wait_for_their_timeout() -> None:
+    engine = ready_engine(Settings(limits=Limits(max_inbound_syncs=2)))
+    push_chunk(engine, HEADER, 0, [], transfer=1, sender=C)
+    push_chunk(engine, HEADER, 0, [], transfer=1)
+    push_chunk(engine, HEADER, 0, [], transfer=2)
+    push_chunk(engine, None, 1, PARTS[0], transfer=2, complete=True)
+    assert engine.store.coverage.covers(C, 5)
+    push_chunk(engine, None, 1, [], transfer=1, sender=C, complete=True)  # another's is left alone
 
 
 def test_a_silent_transfer_makes_room_after_its_timeout() -> None:
@@ -1234,8 +1256,8 @@ def test_a_silent_transfer_makes_room_after_its_timeout() -> None:
     push_chunk(engine, HEADER, 0, PARTS[0], transfer=1, now=3.0)
     push_chunk(engine, None, 1, PARTS[1], transfer=1, now=20.0)
     with pytest.raises(LimitError):
-        push_chunk(engine, HEADER, 0, [], transfer=2, now=20.0 + TRANSFER_TIMEOUT)
-    push_chunk(engine, HEADER, 0, [], transfer=2, now=20.1 + TRANSFER_TIMEOUT)
+        push_chunk(engine, HEADER, 0, [], transfer=2, sender=C, now=20.0 + TRANSFER_TIMEOUT)
+    push_chunk(engine, HEADER, 0, [], transfer=2, sender=C, now=20.1 + TRANSFER_TIMEOUT)
     with pytest.raises(RemoteError):
         push_chunk(engine, None, 2, [], transfer=1, complete=True, now=20.2 + TRANSFER_TIMEOUT)
 
@@ -1249,6 +1271,37 @@ def test_a_round_clears_away_silent_transfers() -> None:
 
 
 # The API's verbs
+
+
+def test_many_puts_are_written_in_order_and_pushed_at_once() -> None:
+    engine = ready_engine()
+    engine.wall_offset = 1000.0
+    entries = [PutEntry("a", "1"), PutEntry("b", b"2", ttl=500), PutEntry("a", "3", ephemeral=True)]
+    records = engine.put_many(entries, 5.0)
+    assert [record.content for record in records] == ["1", Lease(b"2", 1_005_500), Lease("3", 0, True)]
+    assert engine.store.register("a") is records[2]
+    pushes = [effect for effect in engine.effects() if isinstance(effect, Call)]
+    assert pushes
+    assert len(pushes) == len({call.peer.node_id for call in pushes}), "one a peer"
+    assert all(cast("PushRequest", call.request).records == records for call in pushes)
+
+
+def test_many_puts_are_written_whole_or_not_at_all() -> None:
+    engine = ready_engine(Settings(limits=Limits(max_records=3)))
+    engine.put_many([PutEntry("a", "v"), PutEntry("b", "v")], 5.0)
+    with pytest.raises(LimitError):
+        engine.put_many([PutEntry("a", "w"), PutEntry("c", "v"), PutEntry("d", "v")], 5.0)
+    assert list(engine.store.keys()) == ["a", "b"]
+    assert engine.store.register("a").content == "v"  # type: ignore[union-attr]
+    engine.put_many([PutEntry("c", "v"), PutEntry("c", "w"), PutEntry("a", "w")], 5.0)
+    assert engine.store.live == 3
+
+
+@pytest.mark.parametrize("ttl", [-1, MAX_TTL + 1])
+def test_a_time_to_live_out_of_bounds_is_refused(ttl: int) -> None:
+    with pytest.raises(LocalError, match=f"entries.0..ttl is {ttl}; give 1 to {MAX_TTL}, or 0 for ever") as caught:
+        check_ttl(ttl, "entries[0].ttl")
+    assert caught.value.field == "entries[0].ttl"
 
 
 def test_put_and_delete() -> None:
@@ -1412,6 +1465,59 @@ def test_a_node_that_kept_its_store_goes_on_where_it_stopped_and_announces_nothi
     assert (moved.peer_address, moved.incarnation) == ("elsewhere:1", own.incarnation + 1)
 
 
+def test_a_restored_node_says_where_it_is_now_once_it_has_synced() -> None:
+    cluster = grown(2)
+    old = cluster.engines["n1"]
+    moved = Member(0, "elsewhere:1")
+    again = Engine(old.store.origin, moved, Settings(has_seeds=True, detector=SILENT), random.Random(1), 0.0, old.store)
+    written = again.store.next_sequence
+    assert again.store.members()["n1"].content.peer_address != "elsewhere:1"
+    cluster.engines["n1"] = again
+    assert cluster.run(30.0, lambda: again.ready)
+    assert again.store.members()["n1"].content.peer_address == "elsewhere:1"
+    assert again.store.next_sequence == written + 1
+
+
+def test_a_restored_node_that_others_know_more_of_says_where_it_is_as_its_next_life() -> None:
+    cluster = grown(2)
+    old = cluster.engines["n1"]
+    copy = old.store.snapshot()
+    kept = [one for one in copy.kept if one.record.origin.node_id != "x"]
+    known = {origin: knowledge for origin, knowledge in copy.origins.items() if knowledge is not None}
+    cluster.act("n1", put("later", "1"))
+    assert cluster.run(10.0, cluster.agreed)
+    store = Store.load(copy.origin, copy.clock, kept, known, copy.folded)
+    store.reserved = 100
+    again = Engine(
+        copy.origin,
+        Member(0, "n1:1", zone="z"),
+        Settings(has_seeds=True, detector=SILENT),
+        random.Random(1),
+        0.0,
+        store,
+    )
+    again.set_seeds(["n0:1"], 0.0)
+    cluster.engines["n1"] = again
+    assert cluster.run(30.0, lambda: again.ready and cluster.agreed())
+    assert again.store.origin.generation > copy.origin.generation
+    assert again.store.register("later") is not None
+    assert again.store.members()["n1"].content.zone == "z"
+    assert again.store.coverage.sequence(copy.origin) == old.store.coverage.sequence(copy.origin)
+
+
+def test_what_guards_the_writes_refuses_them_before_anything_changes() -> None:
+    engine = ready_engine()
+    before = engine.store.digest()
+
+    def guard() -> None:
+        raise LocalError("the disk is full", reason=Reason.DISK_FAILED)
+
+    engine.guard = guard
+    with pytest.raises(LocalError, match="the disk is full"):
+        engine.put("x", "1", 1.0)
+    assert engine.store.digest() == before
+
+
 def test_tags_are_replaced_and_said_once() -> None:
     engine = ready_engine()
     for _ in range(2):
@@ -1422,3 +1528,238 @@ def test_tags_are_replaced_and_said_once() -> None:
     (push,) = pushes(engine)
     assert isinstance(push.request, PushRequest)
     assert [record.content.tags for record in push.request.records] == [{"role": "db"}]
+
+
+# Leases
+
+
+def wall_clocked() -> Engine:
+    engine = ready_engine()
+    engine.wall_offset = 1_000.0
+    engine.tick(1.0)
+    engine.effects()
+    return engine
+
+
+def test_a_value_is_leased_by_the_wall_clock_of_its_writer_and_a_tick_ends_it() -> None:
+    engine = wall_clocked()
+    record = engine.put("x", "v", 1.0, ttl=2_500)
+    assert record.content == Lease("v", 1_003_500, False)
+    assert engine.deadline() <= 3.5
+    engine._next_round = float("inf")
+    engine.vigil._next_beat = float("inf")
+    engine.effects()
+    engine.tick(2.0)
+    assert engine.deadline() == 3.5
+    engine.tick(3.4)
+    assert engine.store.register("x") is not None
+    engine.tick(3.5)
+    assert engine.store.register("x") is None
+    assert engine.deadline() > 3.5
+    engine._next_round = 4.0
+    engine.tick(4.0)
+    assert engine.counters.expired == 1
+
+
+def test_an_ephemeral_value_stands_for_this_life_and_may_have_an_end_too() -> None:
+    engine = wall_clocked()
+    assert engine.put("x", "v", 1.0, ephemeral=True).content == Lease("v", 0, True)
+    assert engine.put("y", b"v", 1.0, ttl=1, ephemeral=True).content == Lease(b"v", 1_001_001, True)
+    assert engine.put("z", "v", 1.0).content == "v"
+    engine.leave(2.0)
+    engine.tick(2.0)
+    assert list(engine.store.keys()) == ["z"], "who leaves takes along what stands for it"
+
+
+@pytest.mark.parametrize("ttl", [-1, MAX_TTL + 1])
+def test_a_time_to_live_has_bounds(ttl: int) -> None:
+    engine = wall_clocked()
+    with pytest.raises(LocalError, match=rf"ttl_milliseconds is {ttl}; give 1 to {MAX_TTL}") as caught:
+        engine.put("x", "v", 1.0, ttl=ttl)
+    assert caught.value.field == "ttl_milliseconds"
+    assert engine.store.register("x") is None
+
+
+def test_the_longest_time_to_live_is_allowed_and_peers_take_it() -> None:
+    engine = wall_clocked()
+    engine.wall_offset = 2e9
+    record = engine.put("x", "v", 1.0, ttl=MAX_TTL)
+    (message,) = encode_records([record], 1 << 20)
+    assert decode_delta(message).records == [record]
+
+
+def test_a_lease_takes_room_as_any_value_does() -> None:
+    engine = full_engine(1)
+    engine.put("a", "v", 1.0, ttl=1_000)
+    engine.put("a", "v", 1.0, ttl=2_000)
+    with pytest.raises(LimitError):
+        engine.put("b", "v", 1.0, ttl=1_000)
+
+
+# Folding
+
+
+def test_lives_that_ended_are_folded_on_a_schedule() -> None:
+    engine = ready_engine(replace(SHORT, fanout=1), peers=(Origin("b", 2),))
+    engine.store.merge([register("x", "1", B, 1)], 0.0)
+    for quarter in range(1, 80):
+        engine.tick(quarter / 4)
+        engine.effects()
+        if quarter / 4 < SHORT.tombstone_retention:
+            assert engine.counters.generations_folded == 0
+    assert engine.counters.generations_folded == 1
+    assert engine.store.coverage.folded == {"b": 1}
+
+
+# A restored backup
+
+
+def restored(written: int = 2, *, memory: bool = False, wall_offset: float = 0.0) -> Engine:
+    """Node a from a disk, on which are its member record and some writes; it knows b."""
+    store = Store(A)
+    store.merge([member(B)], 0.0)
+    own = Member(1, "a:1", tags={"role": "db"})
+    store.write(Kind.MEMBER, "a", own, 0.0)
+    for number in range(1, written):
+        store.write(Kind.REGISTER, f"k{number}", "v", 0.0)
+    engine = Engine(A, own, Settings(detector=SILENT, fanout=1), random.Random(1), 0.0, None if memory else store)
+    if memory:
+        engine.store.merge([member(B)], 0.0)
+    engine.wall_offset = wall_offset
+    engine.tick(0.0)
+    engine.effects()
+    return engine
+
+
+def ahead(sequence: int = 5) -> PullReply:
+    """What a peer says that covers more of a than a does itself."""
+    return PullReply(digest=Digest(Coverage({A: sequence, B: 1})))
+
+
+def renewals(engine: Engine) -> list[Origin]:
+    return [effect.origin for effect in engine.effects() if isinstance(effect, Renewed)]
+
+
+def test_a_restored_node_finds_out_that_it_has_lost_writes_and_begins_a_new_life() -> None:
+    engine = restored(wall_offset=1_700_000_000.0)
+    call = round_of(engine, 2.0)
+    engine.on_pull_reply(call, B, "b:1", ahead(), 2.0)
+    effects = engine.effects()
+    new = Origin("a", 1_700_000_002_000)
+    assert [effect.origin for effect in effects if isinstance(effect, Renewed)] == [new]
+    (notice,) = [effect for effect in effects if isinstance(effect, Notice)]
+    assert (notice.level, notice.facts) == ("warning", {"generation": new.generation, "old_generation": 1})
+    assert engine.store.origin == new
+    own = engine.membership.own()
+    assert own is not None
+    assert (own.incarnation, own.tags) == (1, {"role": "db"}), "it says the same of itself"
+    assert engine.store.register("k1") is not None, "it keeps what it held"
+    assert engine.put("x", "1", 2.0).dot == (new, 2)
+    fetches = [effect for effect in effects if isinstance(effect, Call) and isinstance(effect.request, PullRequest)]
+    assert len(fetches) == 1, "and goes on to fetch what it has lost"
+    assert fetches[0].request.digest.coverage.sequence(new) == 1  # type: ignore[union-attr]
+
+
+def test_a_clock_that_was_set_back_does_not_set_the_generation_back() -> None:
+    engine = restored(wall_offset=-1e6)
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", ahead(), 2.0)
+    assert engine.store.origin == Origin("a", 2)
+
+
+def test_a_pushed_delta_tells_a_restored_node_too() -> None:
+    engine = restored()
+    lost = [register("lost", "1", A, 3), register("lost too", "1", A, 4)]
+    header = Delta(Digest(), Digest(Coverage({A: 4, B: 1})))
+    assert push_chunk(engine, header, 0, lost, complete=True).fresh == 2
+    assert engine.store.origin.generation > 1
+    assert engine.store.register("lost") is not None
+    assert engine.store.coverage.sequence(A) == 4
+
+
+def test_a_fetch_tells_a_restored_node_what_the_peer_learned_since_the_comparison() -> None:
+    engine = restored()
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", PullReply(digest=Digest(Coverage({A: 2, B: 7}))), 2.0)
+    (fetch,) = calls(engine)
+    engine.begin_delta(fetch, B, "b:1", Delta(Digest(), Digest(Coverage({A: 9, B: 1}))), 2.0)
+    assert len(renewals(engine)) == 1
+
+
+@pytest.mark.parametrize("claim", [Coverage({A: 3}), Coverage({}, {A: [(9, 9)]}), Coverage(folded={"a": 1})])
+def test_whatever_goes_beyond_its_own_writes_tells_it(claim: Coverage) -> None:
+    engine = restored()
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", PullReply(digest=Digest(claim)), 2.0)
+    assert len(renewals(engine)) == 1
+
+
+def test_a_node_that_lost_nothing_stays_who_it_is() -> None:
+    engine = restored()
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", ahead(2), 2.0)
+    assert renewals(engine) == []
+
+
+def test_a_node_begins_anew_once_whatever_is_claimed_then() -> None:
+    engine = restored()
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", ahead(), 2.0)
+    (new,) = renewals(engine)
+    claim = Delta(Digest(), Digest(Coverage({new: 99})))
+    with pytest.raises(RemoteError, match="has not made"):
+        push_chunk(engine, claim, 0, [])
+    assert engine.store.origin == new
+
+
+def test_of_a_node_without_a_disk_such_claims_are_invented() -> None:
+    engine = restored(memory=True)
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", ahead(), 2.0)
+    assert renewals(engine) == []
+    with pytest.raises(RemoteError, match="has not made"):
+        push_chunk(engine, Delta(Digest(), Digest(Coverage({A: 99}))), 0, [])
+
+
+def test_a_node_that_leaves_or_is_followed_by_a_later_life_does_not_begin_anew() -> None:
+    leaving = restored()
+    call = round_of(leaving, 2.0)
+    leaving.leave(2.0)
+    leaving.effects()
+    leaving.on_pull_reply(call, B, "b:1", ahead(9), 2.0)
+    assert renewals(leaving) == []
+    followed = restored()
+    call = round_of(followed, 2.0)
+    followed.store.merge([member(Origin("a", 5), address="elsewhere:1")], 2.0)
+    followed.on_pull_reply(call, B, "b:1", ahead(9), 2.0)
+    assert renewals(followed) == []
+
+
+def test_what_its_former_life_said_is_no_other_node_of_its_id() -> None:
+    engine = restored()
+    engine.on_pull_reply(round_of(engine, 2.0), B, "b:1", ahead(), 2.0)
+    engine.effects()
+    engine.on_push(A, "a:1", [], None, 2.1)
+    assert [effect for effect in engine.effects() if isinstance(effect, Notice)] == []
+
+
+def test_a_restored_node_in_a_cluster_catches_up_and_loses_nothing() -> None:
+    cluster = grown(3)
+    cluster.act("n1", put("x", "kept"))
+    cluster.act("n1", add("n", 5))
+    assert cluster.run(10.0, cluster.agreed)
+    disk = Shadow(cluster.engines["n1"].store).copy()
+    cluster.act("n1", put("x", "lost on disk"))
+    cluster.act("n1", add("n", 2))
+    cluster.act("n0", put("y", "since"))
+    assert cluster.run(10.0, cluster.agreed)
+    cluster.kill("n1")
+    own = cluster.engines["n1"].membership.own()
+    assert own is not None
+    settings = Settings(has_seeds=True, detector=SILENT)
+    again = Engine(Origin("n1", 1), own, settings, random.Random(1), cluster.now, disk.load(cluster.now))
+    again.membership.set_seeds(["n0:1"])
+    cluster.engines["n1"] = again
+    cluster.down.discard("n1")
+    cluster.act("n1", lambda engine, now: None)
+    assert cluster.run(20.0, lambda: again.ready and cluster.agreed())
+    assert again.store.origin.generation > 1
+    cluster.act("n1", add("n", 10))
+    assert cluster.run(20.0, cluster.agreed)
+    assert sums(cluster, "n") == {17}
+    assert set(cluster.values("x").values()) == {"lost on disk"}
+    assert set(cluster.values("y").values()) == {"since"}

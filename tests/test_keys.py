@@ -87,6 +87,15 @@ def test_notes_are_worked_off_in_pieces() -> None:
     assert list(keys.items()) == [0, 1, 2, 5, 6, 7, 8, 9, 10]
 
 
+def test_many_are_added_as_if_one_by_one() -> None:
+    keys = SortedItems[int]()
+    keys.update([3, 1, 2])
+    assert list(keys.items()) == [1, 2, 3]
+    keys.discard(2)
+    keys.update([2, 4])
+    assert list(keys.items()) == [1, 2, 3, 4]
+
+
 def test_a_page_costs_what_changed_and_not_what_there_is() -> None:
     class Item(int):
         compared = 0

@@ -280,7 +280,7 @@ async def test_grpcurl_lists_the_services_and_calls_them(grpcurl: str) -> None:
         pulled = json.loads(
             await output(grpcurl, "-plaintext", "-d", onlooker, node.peer_address, "gossip.v1.PeerService/Pull")
         )
-        assert pulled["delta"]["registers"][0]["text"] == "hello"
+        assert pulled["delta"]["columns"]["texts"] == ["hello"]
 
 
 async def test_two_embedded_nodes_share_what_either_writes() -> None:

@@ -35,6 +35,7 @@ async def test_the_python_programs_run_and_print_what_they_say() -> None:
             printed.append(stdout.decode().splitlines())
         assert printed[0] == ["hello", "5", "['apple', 'pear']"]
         assert printed[1][:1] == ["greeting hello"]
+        assert printed[2] == ["hello"]
         assert "there is no value for 'missing' at this node" in printed[1][1]
     finally:
         await node.close()

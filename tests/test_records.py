@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gossip_grpc.core.records import Dot, Kind, Member, Origin, Record, fingerprint, wins
 from tests import samples
-from tests.samples import A, B, addition, member, register, removal, reset, share
+from tests.samples import A, B, addition, lease, member, register, removal, reset, share
 
 
 def is_of_the_set_slot(record: Record) -> bool:
@@ -21,7 +21,7 @@ def is_of_the_set_slot(record: Record) -> bool:
 # Records of one slot, one strategy a kind.
 KEY = st.just("k")
 SLOTS = {
-    Kind.REGISTER: samples.registers(keys=KEY),
+    Kind.REGISTER: samples.registers(keys=KEY) | samples.leases(keys=KEY),
     Kind.COUNTER_SHARE: samples.shares(keys=KEY, origins=st.just(A)),
     Kind.COUNTER_RESET: samples.resets(keys=KEY, about=st.just(B)),
     Kind.SET_ELEMENT: samples.elements(keys=KEY, values=st.just("e"), about=st.just(A)).filter(is_of_the_set_slot),
@@ -63,6 +63,11 @@ def test_of_two_different_records_of_a_slot_exactly_one_wins(records: list[Recor
         (register("k", None, A, 1, clock=1), register("k", b"z", A, 9, clock=1)),
         (register("k", None, A, 1, clock=2), register("k", "z", B, 1, clock=1)),
         (register("k", "z", B, 1, clock=2), register("k", None, A, 1, clock=1)),
+        (lease("k", "a", A, 1, clock=2, ephemeral=True), register("k", None, B, 1, clock=1)),
+        (register("k", None, A, 1, clock=2), lease("k", "z", B, 1, clock=1, ephemeral=True)),
+        (lease("k", "b", A, 1, clock=1, expires_at=5), lease("k", "a", A, 1, clock=1, expires_at=9)),
+        (lease("k", "a", A, 1, clock=1, expires_at=9), lease("k", "a", A, 1, clock=1, expires_at=5)),
+        (lease("k", "a", A, 1, clock=1, expires_at=9), register("k", "a", A, 2, clock=1)),
         (share("k", 1, 0, sequence=2), share("k", 9, 9, sequence=1)),
         (member(A, incarnation=2), member(A, 9, incarnation=1)),
         (member(Origin("a", 2), incarnation=1), member(Origin("a", 1), 9, incarnation=7)),

@@ -138,6 +138,9 @@ def test_windows_line_ends_are_line_ends() -> None:
         ("at 3s", "`at 3s` ends where what happens is wanted"),
         ("at 3s explode n1", "`explode`: wanted is NODE put|delete|"),
         ("at 3s n1 jump", "`jump`: a client does one of put, delete"),
+        ("at 3s n1 get a", "`get`: only a session has something to expect of what it reads"),
+        ("at 3s n1 as s1 fill a 3", "`fill`: a session does one thing at a time"),
+        ("at 3s n1 as s_1 put a b", "`s_1`: the name of a session is of letters and digits"),
         ("at 3s n1 put a", "ends where a value is wanted"),
         ("at 3s n1 put a b c", "`c`: the line should end before this word"),
         ("at 3s n1 add hits many", "an amount is wanted"),
@@ -226,14 +229,24 @@ words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 names = st.sampled_from(["n1", "n2", "n3", "B1", "B2"])
 
 
-def action(verb: str, nodes: st.SearchStrategy[tuple[str, ...]], args: st.SearchStrategy[Any]) -> Any:
-    return st.builds(Action, seconds, st.just(verb), nodes, args)
+nobody = st.just("")
+somebody = st.sampled_from(["", "s1", "as", "2"])
+
+
+def action(
+    verb: str,
+    nodes: st.SearchStrategy[tuple[str, ...]],
+    args: st.SearchStrategy[Any],
+    session: st.SearchStrategy[str] = nobody,
+) -> Any:
+    return st.builds(Action, seconds, st.just(verb), nodes, args, session)
 
 
 one = st.tuples(names)
 client = st.one_of(
-    action("put", st.tuples(st.one_of(names, st.just("any"))), st.tuples(words, words)),
-    action("delete", one, st.tuples(words)),
+    action("put", st.tuples(st.one_of(names, st.just("any"))), st.tuples(words, words), somebody),
+    action("delete", one, st.tuples(words), somebody),
+    action("get", one, st.tuples(words), st.just("s1")),
     action("add", one, st.tuples(words, st.integers(-(2**63), 2**63))),
     action("set-add", one, st.lists(words, min_size=2, max_size=4).map(tuple)),
     action("fill", one, st.tuples(words, st.integers(1, 10**6))),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.coverage import EVERYTHING, Coverage
+from gossip_grpc.core.leases import is_over
 from gossip_grpc.core.records import Dot, Kind, Member, Origin, Record, fingerprint
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, Digest
@@ -60,7 +61,7 @@ def pull(here: Store, there: Store, now: float = 0.0, *, repair: bool = False) -
 
 def graves(store: Store) -> list[Record]:
     """The superseded tombstones kept."""
-    return [record for record in store.delta(Digest()).superseded if record.is_tombstone]
+    return [record for record in store.delta(Digest()).superseded if record.deletes]
 
 
 def value(store: Store, key: str) -> object:
@@ -69,13 +70,30 @@ def value(store: Store, key: str) -> object:
 
 
 def check(store: Store) -> None:
-    """What is kept for speed agrees with the records."""
+    """What is kept for speed agrees with the records; of the members, nobody is DEAD and nobody has left."""
     user = [record for record in store.records() if record.kind is not Kind.MEMBER]
-    live = [record for record in user if not record.is_tombstone]
+    live = [record for record in user if not record.is_tombstone and not is_aged(store, record)]
     assert store.live == len(live)
     assert store.tombstones == len(user) - len(live) + len(graves(store))
-    assert store.fingerprint == sum(map(fingerprint, live)) % 2**64
+    assert store.fingerprint == sum(fingerprint(record) for record in live if not record.is_lease) % 2**64
     assert list(store.keys()) == sorted(str(r.slot) for r in live if r.kind is Kind.REGISTER)
+    for key in store.counter_keys():
+        assert store.counter(key) == sum(counted(store, key, origin) for origin in store.counter_origins(key))
+
+
+def is_aged(store: Store, record: Record) -> bool:
+    """Whether a record is a lease that is over, or abandoned, as of the store's last input."""
+    if not record.is_lease:
+        return False
+    member = store.members().get(record.origin.node_id)
+    return is_over(record, store._now, store.wall_offset, None if member is None else member.origin)
+
+
+def counted(store: Store, key: str, origin: Origin) -> int:
+    """What one origin adds to a counter's value, by the rule."""
+    reset = store.get(Kind.COUNTER_RESET, (key, origin))
+    (added, subtracted), (added_then, subtracted_then) = store.share(key, origin), reset.content if reset else (0, 0)
+    return max(added - added_then, 0) - max(subtracted - subtracted_then, 0)
 
 
 # Writing
@@ -322,14 +340,53 @@ def test_a_superseded_record_moves_the_clock_too() -> None:
     assert put(store, "y", "1").clock == 8
 
 
-@given(st.lists(samples.registers(keys=st.just("k")) | samples.shares() | samples.elements(), max_size=30), st.data())
+few_keys = st.sampled_from(["k", "l"])
+of_any_kind = st.one_of(
+    samples.registers(few_keys),
+    samples.leases(few_keys),
+    samples.shares(few_keys),
+    samples.resets(few_keys),
+    samples.elements(few_keys),
+    samples.members(),
+)
+
+
+@given(st.lists(of_any_kind, max_size=30), st.data())
 def test_counts_fingerprint_and_listings_agree_with_the_records(records: list[Record], data: st.DataObject) -> None:
     store = Store(C)
     store.merge(records, 0.0)
     check(store)
+    store.expire(1.0)
+    check(store)
+    slots = {record.dot: (record.kind, record.slot) for record in reversed(records)}
+    again = data.draw(st.lists(of_any_kind, max_size=10))
+    honest = [one for one in again if slots.setdefault(one.dot, (one.kind, one.slot)) == (one.kind, one.slot)]
+    store.merge(honest, 1.0, repair=True)
+    check(store)
     store.learn_context({record.origin: record.sequence for record in data.draw(st.permutations(records))[:3]})
+    store.expire(DAY)
     store.purge(DAY, DAY)
     check(store)
+
+
+@given(st.lists(of_any_kind, max_size=20), st.lists(of_any_kind, max_size=20))
+def test_no_repair_however_it_lies_brings_a_store_down(records: list[Record], lies: list[Record]) -> None:
+    store = Store(C)
+    store.merge(records, 0.0)
+    store.merge(lies, 0.0, repair=True)
+    store.expire(DAY)
+    store.learn_context({record.origin: 9 for record in lies})
+    store.purge(2 * DAY, DAY)
+    store.delta(Digest())
+
+
+def test_a_repair_of_a_deletion_that_bears_the_dot_of_another_one_is_not_taken() -> None:
+    store = Store(A)
+    held = register("x", None, B, 1)
+    store.merge([held], 0.0)
+    assert store.merge([register("y", None, B, 1)], 1.0, repair=True) == []
+    assert store.get(Kind.REGISTER, "y") is None
+    assert store.get(Kind.REGISTER, "x") is held
 
 
 def test_members_are_neither_counted_nor_fingerprinted() -> None:
@@ -594,6 +651,19 @@ def test_a_full_delta_drops_records_of_every_user_kind_but_no_member() -> None:
     assert here.live == 0
     assert list(here.members()) == ["b"]
     assert here.counter("n") == 0
+    assert (list(here.counter_keys()), here.counter_origins("n")) == ([], [])
+    check(here)
+
+
+def test_a_full_delta_that_drops_part_of_a_counter_leaves_the_rest() -> None:
+    here = Store(A)
+    here.merge([share("n", 7, 0, B, 1), share("n", 3, 0, C, 1), reset("n", C, (1, 0), C, 2)], 0.0)
+    header = Delta(Digest(), Digest(Coverage({B: 1, C: 1}), floor={B: 1}), full=True)
+    assert here.complete(header, Coverage()) == 2
+    assert here.counter("n") == 0
+    assert (list(here.counter_keys()), here.counter_origins("n")) == (["n"], [C])
+    here.merge([share("n", 4, 0, C, 3)], 0.0)
+    assert here.counter("n") == 3
     check(here)
 
 
@@ -805,20 +875,48 @@ def test_superseded_tombstones_travel_in_order_to_those_who_lack_them() -> None:
     assert peer.purge(7.0 + DAY, DAY) == 3
 
 
-def test_a_repair_digs_a_tombstone_out_and_keeps_its_age() -> None:
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_repair_digs_a_tombstone_out_and_keeps_its_age(shared: bool) -> None:
     store = Store(A)
     tombstone = register("x", None, B, 1, clock=1)
     store.merge([tombstone], 0.0)
     put(store, "x", "1", now=1.0)
     store.forget(Kind.REGISTER, "x")
-    store.merge([register("x", None, B, 1, clock=1)], 2.0, repair=True)
-    assert store.get(Kind.REGISTER, "x") is tombstone
+    store.merge([tombstone if shared else register("x", None, B, 1, clock=1)], 2.0, repair=True)
+    assert store.get(Kind.REGISTER, "x") == tombstone
     assert graves(store) == []
+    assert store.delta(Digest()).records == [tombstone], "once"
     assert store.merge([register("x", None, B, 1, clock=1)], 3.0, repair=True) == []
     store.learn_context({B: 1})
     assert store.purge(DAY, DAY) == 1
     assert store.get(Kind.REGISTER, "x") is None
     check(store)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("content", ["v", None])
+def test_what_went_and_came_back_by_a_repair_travels_once(content: str | None, shared: bool) -> None:
+    store = Store(A)
+    lost, again = (register("x", content, B, 1) for _ in range(2))
+    store.merge([lost, register("y", "v", B, 2)], 0.0)
+    header = Delta(Digest(), Digest(Coverage({B: 1}), floor={B: 1}), full=True)
+    assert store.complete(header, Coverage()) == 1
+    for _ in range(2):
+        store.merge([lost if shared else again], 1.0, repair=True)
+    delta = store.delta(Digest())
+    assert ([record.sequence for record in delta.records], delta.superseded) == ([1, 2], [])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_grave_that_a_repair_names_again_travels_once(shared: bool) -> None:
+    store = Store(A)
+    buried = register("x", None, B, 1, clock=1)
+    store.merge([buried, register("x", "v", C, 1, clock=2)], 0.0)
+    for _ in range(2):
+        store.merge([buried if shared else register("x", None, B, 1, clock=1)], 1.0, repair=True)
+    assert store.delta(Digest()).superseded == [buried]
+    store.learn_context({B: 1, C: 1})
+    assert store.purge(DAY, DAY) == 1, "it keeps its age"
 
 
 def test_many_graves_that_are_gone_are_not_looked_at_again() -> None:
@@ -829,3 +927,236 @@ def test_many_graves_that_are_gone_are_not_looked_at_again() -> None:
     assert store.purge(DAY + 150, DAY) == 151
     assert len(graves(store)) == 49
     assert len(store._grave_logs[A].entries) < 120
+
+
+# Sequences that are reserved
+
+
+def test_the_first_write_passes_what_is_reserved_and_covers_it() -> None:
+    store = Store(A)
+    store.write(Kind.REGISTER, "x", "1", 0.0)
+    store.reserved = 5
+    assert store.coverage == Coverage.of([(A, 1)])
+    assert store.next_sequence == 6
+    assert store.write(Kind.REGISTER, "x", "2", 0.0).sequence == 6
+    assert store.write(Kind.REGISTER, "x", "3", 0.0).sequence == 7
+    assert store.coverage == Coverage({A: 7})
+
+
+def test_another_life_has_nothing_reserved() -> None:
+    store = Store(A)
+    store.reserved = 5
+    store.renew(2)
+    assert store.write(Kind.REGISTER, "x", "1", 0.0).sequence == 1
+
+
+# What there is, at once
+
+
+def test_a_snapshot_is_all_that_there_is_and_leaves_no_journal() -> None:
+    store = Store(A)
+    assert store.snapshot().kept == []
+    record = store.write(Kind.REGISTER, "x", "1", 0.0)
+    snapshot = store.snapshot()
+    assert [kept.record for kept in snapshot.kept] == [record]
+    assert snapshot.sequence == 1
+    with pytest.raises(ValueError, match="keep_journal"):
+        store.take_changes()
+
+
+def test_a_journal_of_what_is_known_already_begins_empty() -> None:
+    store = Store(A)
+    store.write(Kind.REGISTER, "x", "1", 0.0)
+    store.keep_journal(known=True)
+    assert store.take_changes() is None
+    record = store.write(Kind.REGISTER, "y", "1", 0.0)
+    changes = store.take_changes()
+    assert changes is not None
+    assert [kept.record for kept in changes.kept] == [record]
+
+
+# Lives that ended
+
+A2, A3 = Origin("a", 2), Origin("a", 3)
+
+
+def lives(*origins: Origin, at: Origin = D) -> Store:
+    """A store that covers a write of each, and knows the member record of the last."""
+    store = Store(at)
+    store.merge([member(origins[-1])], 0.0)
+    store.merge([register(f"by {origin}", "1", origin, 1 + (origin == origins[-1])) for origin in origins], 0.0)
+    return store
+
+
+def fold(store: Store, now: float, age: float = DAY) -> int:
+    """What is folded at the second look, for the first one only sees how things stand."""
+    store.fold(now, age)
+    return store.fold(now + age, age)
+
+
+def test_a_life_that_ended_is_folded_once_nothing_new_came_of_it_for_long() -> None:
+    store = lives(A, A2, A3)
+    version = store.version
+    assert store.fold(0.0, DAY) == 0
+    store.merge([register("late", "1", A2, 2)], 10.0)
+    assert store.fold(10.0, DAY) == 0
+    assert store.fold(DAY, DAY) == 1
+    assert store.coverage.folded == {"a": 1}
+    assert store.fold(9.0 + DAY, DAY) == 0
+    assert store.fold(10.0 + DAY, DAY) == 1
+    assert store.coverage == Coverage({A3: 2}, folded={"a": 2})
+    assert store.folds == 2
+    assert store.version > version
+    assert value(store, "by a/1") == "1", "its records stay"
+    assert store.merge([register("lost", "1", A, 9)], 0.0) == [], "and nothing of it is new any more"
+
+
+def test_a_younger_life_is_not_folded_before_an_older_one() -> None:
+    store = lives(A, A2, A3)
+    store.fold(0.0, DAY)
+    store.merge([register("late", "1", A, 2)], 10.0)
+    assert store.fold(DAY, DAY) == 0
+    assert store.fold(2 * DAY, DAY) == 2
+
+
+def test_neither_the_present_life_nor_the_only_one_known_is_folded() -> None:
+    store = lives(A)
+    store.merge([register("x", "1", B, 1)], 0.0)
+    put(store, "mine", "1")
+    assert fold(store, 0.0) == 0
+    store.forget(Kind.MEMBER, "a")
+    assert fold(store, 5 * DAY) == 0
+
+
+def test_a_store_never_folds_its_own_life_whoever_claims_to_follow_it() -> None:
+    store = Store(A2)
+    store.merge([register("former", "1", A, 1), register("claimed", "1", A3, 1)], 0.0)
+    put(store, "mine", "1")
+    assert fold(store, 0.0) == 1
+    assert store.coverage.folded == {"a": 1}
+    assert put(store, "mine", "2").sequence == 2
+
+
+def test_what_a_folded_life_deleted_counts_as_settled() -> None:
+    store = lives(A, A2)
+    store.merge([register("x", None, A, 7)], 0.0)
+    assert store.purge(DAY, DAY) == 0
+    assert fold(store, DAY) == 1
+    assert A not in store.context
+    assert store.purge(2 * DAY, DAY) == 1
+
+
+def floored() -> Store:
+    """A store that has folded a life of which it has purged something."""
+    store = lives(A, A2)
+    store.merge([register("x", None, A, 2)], 0.0)
+    store.learn_context({A: 2})
+    assert store.purge(DAY, DAY) == 1
+    assert fold(store, DAY) == 1
+    return store
+
+
+def test_floors_of_a_folded_life_stay_exact_for_one_retention_more_and_are_one_then() -> None:
+    store = floored()
+    assert store.floor == {A: 2}
+    knows = Digest(Coverage({A: 2}))
+    assert not store.delta(knows).full, "it has not folded, and covers what was purged"
+    store.fold(3 * DAY - 1, DAY)
+    assert store.floor == {A: 2}
+    store.fold(3 * DAY, DAY)
+    assert store.floor == {A: EVERYTHING}
+    assert store.delta(knows).full, "who has not folded by now was cut off"
+    assert not store.delta(Digest(Coverage(folded={"a": 1}))).full
+    assert not store.delta(store.digest()).full
+
+
+def test_one_floor_stands_for_all_folded_lives_of_a_node() -> None:
+    store = floored()
+    store.fold(3 * DAY, DAY)
+    store.merge([member(A3, 1)], 3 * DAY)
+    store.merge([register("y", None, A2, 3)], 3 * DAY)
+    store.learn_context({A2: 3})
+    assert store.purge(4 * DAY, DAY) == 1
+    assert fold(store, 4 * DAY) == 1
+    assert store.floor == {A: EVERYTHING, A2: 3}
+    store.fold(6 * DAY, DAY)
+    assert store.floor == {A2: EVERYTHING}
+    assert store.floor.keys() == {A2}
+
+
+def test_a_fold_is_taken_over_with_a_complete_delta_and_its_floors_later() -> None:
+    there, here = floored(), Store(B)
+    put(here, "mine", "1")
+    delta = pull(here, there, now=2 * DAY)
+    assert delta.full, "nothing was known here"
+    assert here.coverage.folded == {"a": 1}
+    assert here.coverage.includes(there.coverage)
+    assert value(here, "by a/1") == "1"
+    here.fold(3 * DAY - 1, DAY)
+    assert here.floor == {A: 2}
+    here.fold(3 * DAY, DAY)
+    assert here.floor == {A: EVERYTHING}
+
+
+def test_more_that_is_folded_later_has_its_own_time_until_floors_are_joined() -> None:
+    here = Store(B)
+    here.complete(Delta(Digest(), Digest(Coverage(folded={"a": 1}))))
+    here.merge([register("x", None, A2, 1)], 2 * DAY)
+    here.learn_context({A2: 1})
+    here.purge(3 * DAY, DAY)
+    here.complete(Delta(Digest(), Digest(Coverage(folded={"a": 2}))))
+    assert here.context == {}
+    here.fold(4 * DAY - 1, DAY)
+    assert here.floor == {A2: 1}
+    here.fold(4 * DAY, DAY)
+    assert here.floor == {A2: EVERYTHING}
+
+
+def test_who_was_cut_off_from_before_the_end_of_a_life_drops_what_it_deleted() -> None:
+    there, away = lives(A, A2), lives(A, A2, at=C)
+    put(away, "mine", "1")
+    there.merge([register("by a/1", None, A, 2, clock=9)], 0.0)
+    there.learn_context({A: 2})
+    there.purge(DAY, DAY)
+    fold(there, DAY)
+    there.fold(3 * DAY, DAY)
+    assert pull(away, there, now=3 * DAY).full
+    assert value(away, "by a/1") is None
+    assert value(away, "mine") == "1"
+    pull(there, away, now=3 * DAY)
+    assert there.digest().hash() == away.digest().hash()
+
+
+def test_stores_that_folded_and_stores_that_did_not_agree_after_one_delta() -> None:
+    folded, other = lives(A, A2), lives(A, A2, at=C)
+    fold(folded, 0.0)
+    assert folded.coverage.includes(other.coverage)
+    assert not other.coverage.includes(folded.coverage)
+    assert other.digest().hash() != folded.digest().hash()
+    assert pull(other, folded).records == []
+    assert other.digest().hash() == folded.digest().hash()
+
+
+# A new life from an old disk
+
+
+def test_who_begins_anew_keeps_what_it_held_and_uses_no_dot_twice() -> None:
+    store = Store(A)
+    put(store, "x", "1")
+    add(store, "n", 5)
+    store.renew(7)
+    assert store.origin == Origin("a", 7)
+    assert (value(store, "x"), store.counter("n")) == ("1", 5)
+    assert store.context == {A: 2}, "what it wrote, it knows"
+    record = add(store, "n", 2)
+    assert record.dot == Dot(Origin("a", 7), 1)
+    assert store.counter("n") == 7
+    assert store.counter_origins("n") == [A, Origin("a", 7)]
+
+
+def test_who_had_written_nothing_begins_anew_with_nothing_to_settle() -> None:
+    store = Store(A)
+    version = store.version
+    store.renew(7)
+    assert store.context == {}
+    assert store.version > version

@@ -59,7 +59,7 @@ def test_the_hash_is_of_coverage_and_fingerprint_only() -> None:
     assert digest.hash() != Digest(SOME, fingerprint=2).hash()
 
 
-@given(st.lists(samples.registers() | samples.elements(), max_size=20))
+@given(st.lists(samples.registers() | samples.leases() | samples.elements(), max_size=20))
 def test_layers_hold_no_slot_twice_lose_nothing_and_keep_the_order(records: list[Record]) -> None:
     split = layers(records)
     for layer in split:

@@ -9,9 +9,9 @@ from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.records import Kind
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Delta, Digest
-from gossip_grpc.core.transfer import InboundDelta, check_records
+from gossip_grpc.core.transfer import MAX_EXAMPLE, InboundDelta, check_records
 from gossip_grpc.errors import Reason, RemoteError
-from tests.samples import A, B, C, register
+from tests.samples import A, B, C, D, register
 
 
 def sender_of(count: int) -> Store:
@@ -160,3 +160,40 @@ def test_nobody_may_tell_us_of_our_own_writes_that_we_have_not_made() -> None:
     with pytest.raises(RemoteError, match="has not made") as caught:
         InboundDelta(here, Delta(Digest(), Digest(Coverage({A: 2}))))
     assert caught.value.field == "delta.header.snapshot"
+
+
+@pytest.mark.parametrize("generation", [1, 2, 2**64 - 1])
+def test_nobody_may_fold_our_own_life(generation: int) -> None:
+    here = Store(A)
+    here.write(Kind.REGISTER, "k", "1", 0.0)
+    with pytest.raises(RemoteError, match="has not made") as caught:
+        InboundDelta(here, Delta(Digest(), Digest(Coverage(folded={"a": generation}))))
+    assert caught.value.field == "delta.header.snapshot"
+    InboundDelta(here, Delta(Digest(), Digest(Coverage(folded={"a": 0})))).complete()
+    assert here.coverage.folded == {"a": 0}
+
+
+def test_a_repair_says_what_it_found() -> None:
+    here, there = Store(A), Store(B)
+    same, other = register("same", "v", C, 1), register("other", "new", C, 2, clock=5)
+    there.merge([same, other, register("missing", "v", C, 3), register("lost", "old", C, 4, clock=1)], 0.0)
+    here.merge([same, register("other", "old", C, 2, clock=1), register("lost", "new", C, 4, clock=9)], 0.0)
+    here.complete(Delta(Digest(), Digest(there.coverage.copy())))
+    repair = InboundDelta(here, there.delta(here.digest(), repair=True))
+    repair.merge(there.delta(Digest()).records, 1.0, synced=True)
+    assert (repair.missing, repair.older, repair.example) == (1, 1, "REGISTER other")
+    repair.merge([], 1.0, synced=True)
+    repair.merge([register("superseded", None, D, 1)], 1.0, synced=True, superseded=True)
+    assert (repair.missing, repair.older) == (1, 1)
+    plain = InboundDelta(here, there.delta(here.digest()))
+    plain.merge([register("new", "v", C, 9)], 1.0, synced=True)
+    assert (plain.missing, plain.older, plain.example) == (0, 0, "")
+
+
+def test_an_example_is_no_longer_than_a_line() -> None:
+    here, there = Store(A), Store(B)
+    there.write(Kind.REGISTER, "k" * 500, "v", 0.0)
+    here.complete(Delta(Digest(), there.digest()))
+    repair = InboundDelta(here, there.delta(here.digest(), repair=True))
+    repair.merge(there.delta(Digest()).records, 1.0, synced=True)
+    assert len(repair.example) == MAX_EXAMPLE

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 import pytest
+from xxhash import xxh3_64_hexdigest
 
 from gossip_grpc.client import (
     AsyncClient,
@@ -28,8 +29,9 @@ from gossip_grpc.core.membership import Change, Status
 from gossip_grpc.core.records import Member, Origin, Record
 from gossip_grpc.errors import LimitError, LocalError, Reason
 from gossip_grpc.gen.gossip.v1 import cluster_pb2
+from gossip_grpc.member_events import KEPT, MemberEvents
 from gossip_grpc.node import Node
-from gossip_grpc.watching import KEPT, MAX_LAG, MemberEvents
+from gossip_grpc.watching import MAX_LAG, Watchers
 from tests.processes import NodeProcess
 from tests.samples import A, B, C, member
 
@@ -44,7 +46,8 @@ class Watched:
 
     def __init__(self, *records: Record, most: int = 10) -> None:
         self.engine = Engine(A, Member(0, "a:1"), Settings(), random.Random(1), 0.0)
-        self.events = MemberEvents(self.engine, most)
+        self.watchers = Watchers(most, life=1)
+        self.events = MemberEvents(self.engine, self.watchers)
         self.learn(*records)
 
     def learn(self, *records: Record) -> None:
@@ -66,6 +69,11 @@ class Watched:
 async def take(stream: AsyncGenerator[T, None], count: int) -> list[T]:
     async with asyncio.timeout(DEADLINE):
         return [await anext(stream) for _ in range(count)]
+
+
+def of_members(token: str) -> str:
+    """A token with the checksum that says that it is one of members."""
+    return f"{token}/{xxh3_64_hexdigest(b'members')}"
 
 
 async def read_to_the_end(stream: AsyncGenerator[T, None]) -> None:
@@ -136,14 +144,14 @@ async def test_a_watcher_that_comes_back_with_its_token_gets_what_it_missed() ->
         assert missed[-1].cause == "resumed"
     async with aclosing(watched.events.watch(missed[0].resume_token)) as stream:
         assert told(await take(stream, 2)) == ["alive c", "current "]
-    assert watched.events.watchers == 0
+    assert watched.watchers.count == 0
 
 
 @pytest.mark.parametrize(
     ("token", "why"),
     [
         ("b/1/0", "the token is of node b, so these are all members"),
-        ("a/2/0", "the token is of another life of a, so these are all members"),
+        ("a/2/0", "the token is of another run of a, so these are all members"),
         ("a/1/99999", "what came after the token is not kept any more, so these are all members"),
         ("a/1/1", "what came after the token is not kept any more, so these are all members"),
     ],
@@ -151,14 +159,20 @@ async def test_a_watcher_that_comes_back_with_its_token_gets_what_it_missed() ->
 async def test_a_token_that_is_of_no_use_leads_to_a_snapshot_that_says_so(token: str, why: str) -> None:
     watched = Watched()
     watched.happen(KEPT + 2)
-    async with aclosing(watched.events.watch(token)) as stream:
+    async with aclosing(watched.events.watch(of_members(token))) as stream:
         responses = await take(stream, 2)
     assert told(responses) == ["snapshot a", "current "]
     assert responses[-1].cause == why
 
 
 @pytest.mark.parametrize(
-    "token", ["x", "a/1", "a/1/2/3", "a/-1/2", "a/1/x", "a/1/٣", f"a/{2**64}/1", "a/1/" + "9" * 30]
+    "token",
+    [
+        "x",
+        "a/1/2",
+        "a/1/2/0123456789abcdef",
+        *map(of_members, ["a/1", "a/1/2/3", "a/-1/2", "a/1/x", "a/1/٣", f"a/{2**64}/1", "a/1/" + "9" * 30]),
+    ],
 )
 async def test_what_is_no_token_is_refused(token: str) -> None:
     with pytest.raises(LocalError, match="resume_token is not one that this call has answered") as caught:
@@ -184,7 +198,7 @@ async def test_a_watcher_that_is_too_slow_is_cut_off_with_its_token_and_can_resu
 async def test_what_a_watcher_missed_does_not_count_as_slowness() -> None:
     watched = Watched()
     watched.happen(KEPT)
-    async with aclosing(watched.events.watch("a/1/1")) as stream:
+    async with aclosing(watched.events.watch(of_members("a/1/1"))) as stream:
         await take(stream, 10)
         watched.happen(10)
         responses = await take(stream, 1)
@@ -204,7 +218,7 @@ async def test_a_watcher_that_is_so_far_behind_that_events_are_gone_is_cut_off_h
 async def test_one_that_came_back_just_in_time_and_lost_the_rest_is_told_so() -> None:
     watched = Watched()
     watched.happen(KEPT)
-    async with aclosing(watched.events.watch("a/1/51")) as stream:
+    async with aclosing(watched.events.watch(of_members("a/1/51"))) as stream:
         await take(stream, 1)
         watched.happen(200, at=float("inf"))
         with pytest.raises(LimitError) as caught:
@@ -281,7 +295,7 @@ async def test_the_blocking_client_watches_and_hangs_up(node: Node) -> None:
 
     assert await asyncio.to_thread(watch) == ["snapshot", "current"]
     async with asyncio.timeout(DEADLINE):
-        while node.events.watchers:  # noqa: ASYNC110 - the node has no event for it
+        while node.watchers.count:  # noqa: ASYNC110 - the node has no event for it
             await asyncio.sleep(0)
 
 

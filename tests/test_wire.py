@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gossip_grpc import wire
 from gossip_grpc.core.clock import MAX_CLOCK
-from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.coverage import EVERYTHING, Coverage
 from gossip_grpc.core.limits import MAX_WIRE_KEY_BYTES
 from gossip_grpc.core.phi import MAX_PHI
 from gossip_grpc.core.records import Accusation, Kind, Member, Origin, Record
@@ -23,7 +23,7 @@ from gossip_grpc.core.transfer import check_records
 from gossip_grpc.errors import LocalError, Reason, RemoteError
 from gossip_grpc.gen.gossip.v1 import common_pb2, peer_pb2
 from tests import samples
-from tests.samples import A, B, accusation, addition, member, register, removal, reset, share
+from tests.samples import A, B, accusation, addition, lease, member, register, removal, reset, share
 
 UINT64 = 2**64 - 1
 
@@ -56,9 +56,11 @@ said = st.builds(
     st.booleans(),
 )
 registers = samples.registers(keys, values, origins, numbers)
+leases = samples.leases(keys, values, origins, numbers, st.integers(0, int(wire.MAX_UNIX_SECONDS) * 1000))
 set_elements = samples.elements(keys, elements, origins, numbers, origins)
 records = st.one_of(
     registers,
+    leases,
     samples.shares(keys, origins, numbers, sums),
     samples.resets(keys, origins, numbers, sums, origins),
     set_elements,
@@ -82,6 +84,11 @@ def digests(draw: st.DrawFn) -> Digest:
             value = draw(st.integers(0, sequence))
             if value:
                 known[origin] = value
+    for origin in draw(st.lists(origins, max_size=3)):
+        digest.coverage.fold({origin.node_id: origin.generation})
+        if draw(st.booleans()):
+            digest.floor[origin] = draw(st.sampled_from([1, EVERYTHING]))
+    digest.context = {origin: n for origin, n in digest.context.items() if not digest.coverage.is_folded(origin)}
     return digest
 
 
@@ -101,6 +108,24 @@ def test_a_digest_comes_back_the_same(digest: Digest) -> None:
 def test_equal_digests_are_equal_bytes() -> None:
     one, other = Digest(Coverage({A: 1, B: 2})), Digest(Coverage({B: 2, A: 1}))
     assert wire.encode_digest(one).SerializeToString() == wire.encode_digest(other).SerializeToString()
+
+
+def test_joined_floors_and_greatest_numbers_come_back_the_same() -> None:
+    last = Origin("b", UINT64)
+    digest = Digest(
+        Coverage({A: UINT64}, folded={"b": UINT64, "c": 0}),
+        {A: UINT64, last: EVERYTHING, Origin("b", 3): 5, Origin("c", 0): EVERYTHING},
+        {A: UINT64},
+        UINT64,
+    )
+    data = wire.encode_digest(digest).SerializeToString()
+    decoded = wire.decode_digest(peer_pb2.Digest.FromString(data))
+    assert decoded == digest
+    assert decoded.hash() == digest.hash()
+    behind = Store(Origin("d", 1))
+    behind.floor, behind.coverage = dict(digest.floor), digest.coverage.copy()
+    assert not behind.delta(decoded).full
+    assert behind.delta(Digest(Coverage({A: UINT64, Origin("b", 3): 7}))).full
 
 
 def test_a_digest_of_too_many_ranges_claims_less_and_never_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +150,7 @@ def test_an_empty_value_and_a_deletion_are_not_the_same() -> None:
 
 @given(
     st.lists(records, max_size=12, unique_by=slot),
-    st.lists(st.one_of(registers, set_elements), max_size=6),
+    st.lists(st.one_of(registers, leases, set_elements), max_size=6),
     digests(),
     digests(),
     st.sampled_from([1, 60, 200, 1 << 20]),
@@ -207,7 +232,7 @@ def test_a_chunk_is_never_larger_than_estimated(sent: list[Record], largest: int
         if record.kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET):
             record.content = tuple(min(part, largest) for part in record.content)
         encoder.add(record)
-    assert encoder.message.ByteSize() <= encoder.size
+    assert encoder.take().ByteSize() <= encoder.size
 
 
 def test_with_two_thousand_members_no_message_is_larger_than_allowed() -> None:
@@ -262,14 +287,19 @@ def valid_delta() -> peer_pb2.Delta:
         removal("s", "e", added, A, 5),
         addition("s", b"f", A, 6),
         accusation(B, A, 7, phi=9.5),
+        lease("l0", "v", A, 8, expires_at=5),
+        lease("l1", b"v", A, 9, ephemeral=True),
     ]
     (message,) = wire.encode_delta(Delta(base, snapshot, records=sent), 1 << 20)
+    # Values come by columns, and may come one by one.
+    message.registers.add(origin=0, sequence=8, clock=8, key="k2", text="v")
+    message.registers.add(origin=1, sequence=3, clock=8, key="k3", data=b"v")
     return message
 
 
 def test_the_delta_that_the_table_below_spoils_is_valid() -> None:
     chunk = wire.decode_delta(valid_delta())
-    assert len(chunk.records) == 8
+    assert len(chunk.records) == 12
     assert chunk.complete
 
 
@@ -289,7 +319,20 @@ def assign(name: str, field: str, value: object) -> Callable[[peer_pb2.Delta], o
     return lambda m: setattr(getattr(m, name)[-1], field, value)
 
 
-LASTS = {"members": 0, "accusations": 0, "registers": 1, "counter_shares": 0, "counter_resets": 0, "set_elements": 1}
+def place(name: str, value: object) -> Callable[[peer_pb2.Delta], object]:
+    """Set the last entry of a column."""
+    return lambda m: getattr(m.columns, name).__setitem__(-1, value)
+
+
+LASTS = {
+    "members": 0,
+    "accusations": 0,
+    "registers": 1,
+    "counter_shares": 0,
+    "counter_resets": 0,
+    "set_elements": 1,
+    "leases": 1,
+}
 KEYED = {name: last for name, last in LASTS.items() if name not in ("members", "accusations")}
 
 
@@ -307,6 +350,19 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
         for n, i in KEYED.items()
     ),
     *((f"delta.{n}", "each slot once", again(n)) for n in LASTS),
+    ("delta.columns.origins", "outside its table of 2 origins", place("origins", 2)),
+    ("delta.columns.sequences[1]", "must be from 1", place("sequences", 0)),
+    ("delta.columns.clocks[1]", "must be from 1", place("clocks", 0)),
+    ("delta.columns.keys[1]", "must be 1 to 4096 bytes", place("keys", "")),
+    ("delta.columns.keys[1]", "'4097 characters'", place("keys", "k" * (MAX_WIRE_KEY_BYTES + 1))),
+    ("delta.columns", "each slot once", place("keys", "k0")),
+    ("delta.registers", "keys that no other list of registers has", place("keys", "k2")),
+    *(
+        (f"delta.columns.{name}", "as long as keys, 2", lambda m, name=name: getattr(m.columns, name).pop())
+        for name in ("origins", "sequences", "clocks", "texts")
+    ),
+    ("delta.columns.texts", "as long as keys, 2; it is '3 long'", lambda m: m.columns.data.append(b"more")),
+    ("delta.columns.origins", "as long as keys, 0", lambda m: m.columns.ClearField("keys")),
     ("delta.registers[1].content", "one of text, data", lambda m: m.registers[1].ClearField("data")),
     ("delta.registers[1].content", "one of text, data, deleted = true", assign("registers", "deleted", False)),
     ("delta.counter_resets[0].share_origin", "is 9, outside its table", assign("counter_resets", "share_origin", 9)),
@@ -314,6 +370,14 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
     ("delta.set_elements[1].element", "not empty", assign("set_elements", "text", "")),
     ("delta.set_elements[0].add_origin", "is 9, outside", lambda m: setattr(m.set_elements[0], "add_origin", 9)),
     ("delta.set_elements[0].add_sequence", "from 1", lambda m: setattr(m.set_elements[0], "add_sequence", 0)),
+    ("delta.leases[1].content", "one of text, data; it is 'none of them'", lambda m: m.leases[1].ClearField("data")),
+    ("delta.leases[1]", "a value that has an end, or is ephemeral", assign("leases", "ephemeral", False)),
+    (
+        "delta.leases[1].expires_at_unix_milliseconds",
+        "Unix time in milliseconds, or 0",
+        assign("leases", "expires_at_unix_milliseconds", int(wire.MAX_UNIX_SECONDS) * 1000 + 1),
+    ),
+    ("delta.leases", "keys that no other list of registers has", assign("leases", "key", "k0")),
     ("delta.members[0].incarnation", "from 1", assign("members", "incarnation", 0)),
     ("delta.members[0].peer_address", "HOST:PORT", assign("members", "peer_address", "nowhere")),
     ("delta.accusations[0].target_node_id", "1 to 128", assign("accusations", "target_node_id", "")),
@@ -375,6 +439,10 @@ def spoiled_digest(**changes: int | list[tuple[int, int]]) -> peer_pb2.Digest:
     )
 
 
+def folded_digest(*names: str) -> peer_pb2.Digest:
+    return peer_pb2.Digest(folded=[peer_pb2.FoldedNode(node_id=name, generation=3) for name in names])
+
+
 def test_the_digest_that_the_table_below_spoils_is_valid() -> None:
     digest = wire.decode_digest(spoiled_digest(above=[(7, 7), (9, 12)], floor=5, context=5))
     assert digest.coverage == Coverage({A: 1, Origin("b", 0): 5}, {Origin("b", 0): [(7, 7), (9, 12)]})
@@ -393,6 +461,9 @@ def test_the_digest_that_the_table_below_spoils_is_valid() -> None:
         ("digest.origins[1].floor", spoiled_digest(floor=6)),
         ("digest.origins[1].floor", spoiled_digest(above=[(7, 9)], floor=9)),
         ("digest.origins[1].context", spoiled_digest(context=6)),
+        ("digest.folded[0].node_id", folded_digest("a b")),
+        ("digest.folded[0].node_id", folded_digest("")),
+        ("digest.folded[1].node_id", folded_digest("a", "a")),
         ("digest.origins[2].origin", peer_pb2.Digest(origins=[*spoiled_digest().origins, *spoiled_digest().origins])),
         (
             "digest.origins[1].origin.node_id",

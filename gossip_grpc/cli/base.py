@@ -30,7 +30,7 @@ from gossip_grpc.errors import (
 )
 
 if TYPE_CHECKING:
-    from gossip_grpc.client import Client
+    from gossip_grpc.client import Client, Session
 
 NOT_FOUND, USAGE, UNAVAILABLE, FAILED = 1, 2, 3, 4
 _EXIT_CODES: dict[type[GossipError], int] = {
@@ -71,6 +71,7 @@ class Settings:
     address: str | None = None
     timeout: float | None = None
     output: str = "table"
+    session: Session | None = None
     given: set[str] = field(default_factory=set)
     """The names of those that were typed, not taken from the environment."""
 
@@ -88,6 +89,8 @@ class Settings:
             chosen["address"] = self.address
         if self.timeout is not None:
             chosen["timeout"] = self.timeout
+        if self.session is not None:
+            chosen["session"] = self.session
         return Client(**chosen)
 
 
@@ -139,6 +142,34 @@ def node_options(*, hidden: bool = False) -> Callable[[F], F]:
         return address(timeout(output_option(hidden=hidden)(function)))
 
     return decorate
+
+
+def durability_option(function: F) -> F:
+    """Adds `--durability`, for commands that write."""
+    return click.option(
+        "--durability",
+        type=click.Choice(["memory", "disk"]),
+        help="What success is to mean: the write is in the node's memory, or on its disk.  [default: disk, at a node "
+        "that has one]",
+    )(function)
+
+
+def session_option() -> Callable[[F], F]:
+    """Adds `--session`, for commands that read and write what is stored."""
+
+    def remember(ctx: click.Context, _: click.Parameter, text: str | None) -> None:
+        if text is not None:
+            from gossip_grpc.client import Session  # noqa: PLC0415 - see the head of the file
+
+            ctx.ensure_object(Settings).session = Session.parse(text)
+
+    return click.option(
+        "--session",
+        metavar="TOKEN",
+        expose_value=False,
+        callback=remember,
+        help="See what the session has written and read, as `session` of --output json named it.",
+    )
 
 
 def _keep_examples(text: str | None) -> str:

@@ -11,7 +11,7 @@ from gossip_grpc.cli import show
 from gossip_grpc.cli.base import Command, Settings, node_options
 
 if TYPE_CHECKING:
-    from gossip_grpc.client import Status
+    from gossip_grpc.client import Status, StorageStatus
 
 
 @click.command(cls=Command)
@@ -34,6 +34,10 @@ def status(settings: Settings) -> None:
         show.as_json(_as_json(found))
         return
     show.pairs({name: show.cell(text) for name, text in _in_words(found).items()})
+    if found.limits:
+        click.echo()
+        rows = ((name, f"{use.used:,}", f"{use.limit:,}") for name, use in found.limits.items())
+        show.table(["limit", "used", "of"], rows, right=["used", "of"])
     if found.coverage:
         click.echo()
         rows = (
@@ -67,6 +71,8 @@ def _as_json(status: Status) -> dict[str, Any]:
         "coverage": {str(origin): sequence for origin, sequence in status.coverage.items()},
         "coverage_above": {str(origin): ranges for origin, ranges in status.coverage_above.items()},
         "gossip": asdict(status.gossip),
+        "limits": {name: asdict(use) for name, use in status.limits.items()},
+        "storage": asdict(status.storage),
     }
 
 
@@ -86,6 +92,7 @@ def _in_words(status: Status) -> dict[str, str]:
         "fingerprint": status.fingerprint,
         "records": f"{status.records:,}, and {_count(status.tombstones, 'tombstone')}",
         "clock": str(status.clock),
+        "storage": _storage_in_words(status.storage),
         "gossip": f"{status.strategy}, {status.selector}",
         "last round": last,
         "rounds": f"{gossip.rounds:,}, {gossip.rounds_agreed:,} agreed at once, {gossip.rounds_failed:,} failed",
@@ -96,9 +103,21 @@ def _in_words(status: Status) -> dict[str, str]:
         "merges": f"{_count(gossip.records_merged, 'record')} new, {gossip.records_ignored:,} known already",
         "repairs": f"{_count(gossip.full_syncs, 'full sync')}, {_count(gossip.backstop_heals, 'divergence')} healed",
         "refused": f"{_count(gossip.refused, 'message')} of peers",
-        "purged": f"{_count(gossip.purged, 'tombstone')}, {_count(status.tombstones_blocked, 'old one')} waiting for news",
+        "purged": f"{_count(gossip.purged, 'tombstone')}, "
+        f"{_count(status.tombstones_blocked, 'old one')} waiting for news",
         "ended": f"{_count(gossip.expired, 'value')}, {_count(gossip.generations_folded, 'generation')} folded",
     }
+
+
+def _storage_in_words(storage: StorageStatus) -> str:
+    if not storage.format_version:
+        return "memory only"
+    state = f"{storage.file_bytes:,} bytes on disk, {_count(storage.commits, 'commit')}"
+    if storage.error:
+        return (
+            f"FAILS, writes are refused: {storage.error}; {_count(storage.pending_changes, 'change')} waiting; {state}"
+        )
+    return state
 
 
 def _count(number: int, thing: str) -> str:

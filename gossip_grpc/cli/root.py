@@ -17,6 +17,12 @@ COMMANDS = {
     "members": ("gossip_grpc.cli.members:members", "List the members of the cluster."),
     "status": ("gossip_grpc.cli.cluster:status", "Show what the node is and how it does."),
     "leave": ("gossip_grpc.cli.cluster:leave", "Make the node leave its cluster and stop."),
+    "backup": ("gossip_grpc.cli.disk:backup", "Write all that a node holds into FILE, as of one moment."),
+    "restore": (
+        "gossip_grpc.cli.disk:restore",
+        "Make a data directory of a backup, for a node that is started with it.",
+    ),
+    "inspect": ("gossip_grpc.cli.disk:inspect", "Show what is in a data directory, or in a backup."),
     "simulate": ("gossip_grpc.cli.simulate:simulate", "Watch gossip spread, without a cluster."),
     "config": ("gossip_grpc.cli.config:config", "Check and print a node's configuration."),
     "completion": ("gossip_grpc.cli.completion:completion", "Print a script that completes commands in your shell."),

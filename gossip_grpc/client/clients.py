@@ -13,6 +13,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from contextlib import suppress
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from types import TracebackType
@@ -22,7 +23,8 @@ import grpc
 
 from gossip_grpc.client import verbs
 from gossip_grpc.client.failures import error_of
-from gossip_grpc.client.results import Item, Value, Written
+from gossip_grpc.client.results import Item, Session, Value, Written
+from gossip_grpc.client.sessions import Carrier
 from gossip_grpc.client.upload import Entries, Upload, entries_of
 from gossip_grpc.client.verbs import Call, Listing, Stream, Stubs
 from gossip_grpc.errors import GossipError, InvalidArgumentError, Reason
@@ -71,6 +73,14 @@ class _Streams(Protocol):
 
 class _StreamsAsync(Protocol):
     def stream(self, stream: Stream[T], /) -> AsyncGenerator[T, None]: ...
+
+
+class _Calls(_Runs, _Streams, Protocol):
+    pass
+
+
+class _CallsAsync(_RunsAsync, _StreamsAsync, Protocol):
+    pass
 
 
 def _blocking(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_Runs, P], T]:
@@ -175,8 +185,9 @@ def _method_of(verb: Callable[..., Any]) -> Callable[[T], T]:
 
 
 class _Group:
-    def __init__(self, runner: _Runs) -> None:
-        self.run = runner.run
+    def __init__(self, client: _Calls) -> None:
+        self.run = client.run
+        self.stream = client.stream
 
 
 class KeyValue(_Group):
@@ -186,15 +197,16 @@ class KeyValue(_Group):
     put = _blocking(verbs.put_entry)
     delete = _blocking(verbs.delete_entry)
     list = _iterating(verbs.list_entries)
+    watch = _streaming(verbs.watch_entries)
 
-    def put_many(self, entries: Entries) -> Written:
+    def put_many(self, entries: Entries, *, durability: str | None = None) -> Written:
         """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
 
         They may be far more than fit into memory, and come as slowly as they like. They are sent in batches of up to
         1,000, each written whole or not at all. If one is refused, or the node cannot be reached any more, those before
         it stay written: `metadata["written"]` of the error says how many entries that is at least.
         """
-        upload = Upload()
+        upload = Upload(durability)
         for entry in entries_of(entries):
             if (call := upload.add(entry)) is not None:
                 self._send(upload, call)
@@ -217,6 +229,7 @@ class Counters(_Group):
     add = _blocking(verbs.add_to_counter)
     reset = _blocking(verbs.reset_counter)
     list = _iterating(verbs.list_counters)
+    watch = _streaming(verbs.watch_counters)
 
 
 class Sets(_Group):
@@ -226,11 +239,13 @@ class Sets(_Group):
     add = _blocking(verbs.add_elements)
     remove = _blocking(verbs.remove_elements)
     list = _iterating(verbs.list_sets)
+    watch = _streaming(verbs.watch_sets)
 
 
 class _AsyncGroup:
-    def __init__(self, runner: _RunsAsync) -> None:
-        self.run = runner.run
+    def __init__(self, client: _CallsAsync) -> None:
+        self.run = client.run
+        self.stream = client.stream
 
 
 class AsyncKeyValue(_AsyncGroup):
@@ -240,8 +255,11 @@ class AsyncKeyValue(_AsyncGroup):
     put = _awaiting(verbs.put_entry)
     delete = _awaiting(verbs.delete_entry)
     list = _iterating_async(verbs.list_entries)
+    watch = _streaming_async(verbs.watch_entries)
 
-    async def put_many(self, entries: Entries | AsyncIterable[tuple[str, Value] | Item]) -> Written:
+    async def put_many(
+        self, entries: Entries | AsyncIterable[tuple[str, Value] | Item], *, durability: str | None = None
+    ) -> Written:
         """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
 
         They may be far more than fit into memory, and come as slowly as they like, from an async iterable too. They are
@@ -249,7 +267,7 @@ class AsyncKeyValue(_AsyncGroup):
         reached any more, those before it stay written: `metadata["written"]` of the error says how many entries that is
         at least.
         """
-        upload = Upload()
+        upload = Upload(durability)
         if isinstance(entries, AsyncIterable):
             async for entry in entries:
                 if (call := upload.add(entry)) is not None:
@@ -277,6 +295,7 @@ class AsyncCounters(_AsyncGroup):
     add = _awaiting(verbs.add_to_counter)
     reset = _awaiting(verbs.reset_counter)
     list = _iterating_async(verbs.list_counters)
+    watch = _streaming_async(verbs.watch_counters)
 
 
 class AsyncSets(_AsyncGroup):
@@ -286,9 +305,51 @@ class AsyncSets(_AsyncGroup):
     add = _awaiting(verbs.add_elements)
     remove = _awaiting(verbs.remove_elements)
     list = _iterating_async(verbs.list_sets)
+    watch = _streaming_async(verbs.watch_sets)
 
 
 # --- the clients ---
+
+
+class _Bearer:
+    """A client with what it carries from call to call."""
+
+    address: str
+    timeout: float
+    _carrier: Carrier
+
+    @property
+    def session(self) -> Session:
+        """The token of all that this client has written and read, and of what it was handed; set it to begin anew.
+
+        Calls carry it. So whatever node is asked shows what the client has seen already, or waits until it can
+        (DeadlineError with reason SESSION_BEHIND if it cannot in time), and what the client writes wins over what it
+        has read. `Session()` is that of a client that has seen nothing.
+        """
+        return self._carrier.session
+
+    @session.setter
+    def session(self, session: Session) -> None:
+        self._carrier.replace(session)
+
+    def adopt(self, session: Session) -> None:
+        """From now on sees what another client has written and read, too."""
+        self._carrier.learn(session)
+
+    def _read(self, call: Call[T], response: Any) -> T:
+        result = call.read(response)
+        if call.token is not None:
+            token = call.token(response, result)
+            if token is not None:
+                self._carrier.learn(token)
+        return result
+
+    def _failed(self, failed: grpc.Call) -> GossipError:
+        error = error_of(failed, address=self.address, timeout=self.timeout)
+        if token := error.metadata.get("session"):  # what is not there was deleted
+            with suppress(InvalidArgumentError):  # which must not hide what failed
+                self._carrier.learn(Session.parse(token))
+        return error
 
 
 class Cluster:
@@ -301,15 +362,18 @@ class Cluster:
     forget = _blocking(verbs.forget_member)
     ping = _blocking(verbs.ping_member)
     watch = _streaming(verbs.watch_members)
+    backup = _streaming(verbs.backup)
 
 
-class Client(Cluster):
+class Client(Cluster, _Bearer):
     """A blocking client of one node; threads may share it.
 
     Args:
         address: HOST:PORT of the node's client listener.
         timeout: seconds that each call may take; a listing makes one call a page.
         channel: a ready channel to use instead of one of the client's own. It stays open when the client closes.
+        session: the token of another client, whose writes and reads this one is to see; see `session`.
+        sessions: whether calls carry a session; without, a node answers with what it has, and never waits.
     """
 
     def __init__(
@@ -318,7 +382,10 @@ class Client(Cluster):
         *,
         timeout: float = DEFAULT_TIMEOUT,
         channel: grpc.Channel | None = None,
+        session: Session | None = None,
+        sessions: bool = True,
     ) -> None:
+        self._carrier = Carrier(session, on=sessions)
         self.address, self.timeout = _check(address, timeout)
         self._own = grpc.insecure_channel(address, options=_OPTIONS) if channel is None else None
         self._stubs: Stubs | None = Stubs(channel or cast("grpc.Channel", self._own))
@@ -332,22 +399,24 @@ class Client(Cluster):
         """Executes one call of the table; the methods of the groups come here."""
         if self._stubs is None:
             raise _closed()
+        self._carrier.attach(call.request)
         try:
             response = call.method(self._stubs)(call.request, timeout=self.timeout)
         except grpc.RpcError as error:
-            raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
-        return call.read(response)
+            raise self._failed(cast("grpc.Call", error)) from error
+        return self._read(call, response)
 
     def stream(self, stream: Stream[T], /) -> Generator[T, None, None]:
         """Executes one streaming call of the table. Closing the generator ends the call."""
         if self._stubs is None:
             raise _closed()
+        self._carrier.attach(stream.request)
         call = stream.method(self._stubs)(stream.request)
         try:
             for response in call:
                 yield stream.read(response)
         except grpc.RpcError as error:
-            raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
+            raise self._failed(cast("grpc.Call", error)) from error
         finally:
             call.cancel()
 
@@ -376,15 +445,18 @@ class AsyncCluster:
     forget = _awaiting(verbs.forget_member)
     ping = _awaiting(verbs.ping_member)
     watch = _streaming_async(verbs.watch_members)
+    backup = _streaming_async(verbs.backup)
 
 
-class AsyncClient(AsyncCluster):
+class AsyncClient(AsyncCluster, _Bearer):
     """A client of one node for asyncio, with the verbs of `Client`; those that list are async iterators.
 
     Args:
         address: HOST:PORT of the node's client listener.
         timeout: seconds that each call may take; a listing makes one call a page.
         channel: a ready channel to use instead of one of the client's own. It stays open when the client closes.
+        session: the token of another client, whose writes and reads this one is to see; see `session`.
+        sessions: whether calls carry a session; without, a node answers with what it has, and never waits.
     """
 
     def __init__(
@@ -393,7 +465,10 @@ class AsyncClient(AsyncCluster):
         *,
         timeout: float = DEFAULT_TIMEOUT,
         channel: grpc.aio.Channel | None = None,
+        session: Session | None = None,
+        sessions: bool = True,
     ) -> None:
+        self._carrier = Carrier(session, on=sessions)
         self.address, self.timeout = _check(address, timeout)
         self._own: grpc.aio.Channel | None = None
         self._stubs = None if channel is None else Stubs(channel)
@@ -406,20 +481,22 @@ class AsyncClient(AsyncCluster):
 
     async def run(self, call: Call[T], /) -> T:
         """Executes one call of the table; the methods of the groups come here."""
+        self._carrier.attach(call.request)
         try:
             response = await call.method(self._open())(call.request, timeout=self.timeout)
         except grpc.aio.AioRpcError as error:
-            raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
-        return call.read(response)
+            raise self._failed(cast("grpc.Call", error)) from error
+        return self._read(call, response)
 
     async def stream(self, stream: Stream[T], /) -> AsyncGenerator[T, None]:
         """Executes one streaming call of the table. Closing the generator ends the call."""
+        self._carrier.attach(stream.request)
         call = stream.method(self._open())(stream.request)
         try:
             async for response in call:
                 yield stream.read(response)
         except grpc.aio.AioRpcError as error:
-            raise error_of(cast("grpc.Call", error), address=self.address, timeout=self.timeout) from error
+            raise self._failed(cast("grpc.Call", error)) from error
         finally:
             call.cancel()
 

@@ -6,12 +6,12 @@ as long as it likes, while a node that goes silent is found out; and where it en
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Self, TypeAlias
 
 from gossip_grpc.client.results import Item, Session, Value, Written
-from gossip_grpc.client.verbs import Call, _read_session, _refused, _text, _value
+from gossip_grpc.client.verbs import Call, _durability, _milliseconds, _refused, _text, _value
 from gossip_grpc.errors import GossipError
 from gossip_grpc.gen.gossip.v1 import kv_pb2
 
@@ -21,8 +21,7 @@ BATCH, BATCH_BYTES = 1_000, 1 << 20
 BATCHES = 8
 """Batches in one call."""
 
-MAX_SECONDS = 2**53
-"""What fits the request; what a node grants is its own matter."""
+_INDEX = re.compile(r"entries\[(\d+)\]")
 
 Entries: TypeAlias = Mapping[str, Value] | Iterable[tuple[str, Value] | Item]
 """Keys and their values."""
@@ -34,9 +33,14 @@ def entries_of(given: Entries) -> Iterable[tuple[str, Value] | Item]:
 
 
 class Requests:
-    """The messages of a call that takes several, for either kind of client; good for one call."""
+    """The messages of a call that takes several, for either kind of client; good for one call.
+
+    Attributes:
+        first: the one that says what holds for all.
+    """
 
     def __init__(self, messages: list[kv_pb2.KeyValueServicePutManyRequest]) -> None:
+        self.first = messages[0]
         self._messages = iter(messages)
 
     def __iter__(self) -> Self:
@@ -61,10 +65,11 @@ class Upload:
         written: what the calls so far have written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, durability: str | None = None) -> None:
+        self._durability = _durability(durability)
         self.written = Written(0, Session(0, ()))
         self._batches: list[kv_pb2.KeyValueServicePutManyRequest] = []
-        self._batch = kv_pb2.KeyValueServicePutManyRequest()
+        self._batch = kv_pb2.KeyValueServicePutManyRequest(durability=self._durability)
         self._size = 0
         self._taken = 0
 
@@ -84,7 +89,7 @@ class Upload:
                 ephemeral=ephemeral,
             )
         except GossipError as error:
-            self.failed(error)
+            error.metadata["written"] = str(self.written.count)
             raise
         size = message.ByteSize()
         call = None
@@ -104,19 +109,26 @@ class Upload:
         return self._call() if self._batches else None
 
     def failed(self, error: GossipError) -> None:
-        """Have an error say how many entries were written for certain, in all calls together."""
-        error.metadata["written"] = str(self.written.count + int(error.metadata.get("written", 0)))
+        """Have an error of a call say how many entries were written for certain, and count them as the caller does."""
+        written = self.written.count + int(error.metadata.get("written", 0))
+        error.metadata["written"] = str(written)
+
+        def count_all(text: str) -> str:
+            return _INDEX.sub(lambda found: f"entries[{written + int(found[1])}]", text)
+
+        error.args = (count_all(str(error)),)
+        error.fields = {count_all(field): count_all(text) for field, text in error.fields.items()}
 
     def _close(self) -> None:
         self._batches.append(self._batch)
-        self._batch, self._size = kv_pb2.KeyValueServicePutManyRequest(), 0
+        self._batch, self._size = kv_pb2.KeyValueServicePutManyRequest(durability=self._durability), 0
 
     def _call(self) -> Call[Written]:
         batches, self._batches = self._batches, []
-        return Call(lambda stubs: stubs.kv.PutMany, Requests(batches), self._read)
+        return Call(lambda stubs: stubs.kv.PutMany, Requests(batches), self._read, lambda _, written: written.session)
 
     def _read(self, response: kv_pb2.KeyValueServicePutManyResponse) -> Written:
-        session = _read_session(response.session)
+        session = Session.from_message(response.session)
         self.written = Written(self.written.count + response.written, session)
         return self.written
 
@@ -127,9 +139,3 @@ def _item(path: str, entry: object) -> Item:
     if isinstance(entry, tuple) and len(entry) == 2:
         return Item(*entry)
     raise _refused(path, f"must be a pair of key and value, or an Item, not {type(entry).__name__}")
-
-
-def _milliseconds(path: str, seconds: object) -> int:
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < MAX_SECONDS:
-        raise _refused(path, f"must be a number of seconds, 0 for ever, not {seconds!r}")
-    return math.ceil(seconds * 1000)

@@ -7,8 +7,10 @@ configuration; here is only what would not become a request at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
+from math import ceil
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import grpc
@@ -16,11 +18,17 @@ from google.protobuf.message import Message
 
 from gossip_grpc.client.results import (
     Counter,
+    CounterEvent,
+    CounterEventKind,
     Deletion,
     Dot,
+    Durability,
     Entry,
     Explanation,
     GossipCounters,
+    KeyValueEvent,
+    KeyValueEventKind,
+    LimitUse,
     Member,
     MemberAccusation,
     MemberEvent,
@@ -31,8 +39,11 @@ from gossip_grpc.client.results import (
     MonitorView,
     Origin,
     Session,
+    SetEvent,
+    SetEventKind,
     SetSummary,
     Status,
+    StorageStatus,
     Value,
 )
 from gossip_grpc.errors import InvalidArgumentError, Reason
@@ -47,6 +58,9 @@ from gossip_grpc.gen.gossip.v1 import (
     set_pb2,
     set_pb2_grpc,
 )
+
+MAX_SECONDS = 2**53
+"""What fits a request; what a node grants is its own matter."""
 
 T = TypeVar("T")
 _Request = TypeVar("_Request", bound=Message)
@@ -65,11 +79,15 @@ class Stubs:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One call with one response: which method, with what request or requests, and how its response is read."""
+    """One call with one response: with what request or requests, how it is read, and what it tells of a session.
+
+    `token` is given the response and what was read of it; a call about no data tells nothing.
+    """
 
     method: Callable[[Stubs], Callable[..., Any]]
     request: Message | Iterator[Message]
     read: Callable[[Any], T]
+    token: Callable[[Any, T], Session | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +113,25 @@ def _call(
     method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[_Request, _Response]],
     request: _Request,
     read: Callable[[_Response], T],
+    token: Callable[[_Response, T], Session | None] | None = None,
 ) -> Call[T]:
-    # A function rather than the class itself: so the type checker ties the three together.
-    return Call(method, request, read)
+    # A function rather than the class itself: so the type checker ties them together.
+    return Call(method, request, read, token)
 
 
 def _listing(
     method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[_Request, _Page]],
     request: Callable[[str], _Request],
     read: Callable[[_Page], Iterable[T]],
+    token: Callable[[_Page, list[T]], Session | None] | None = None,
 ) -> Listing[T]:
-    def page(token: str) -> Call[tuple[list[T], str]]:
-        return _call(method, request(token), lambda response: (list(read(response)), response.next_page_token))
+    def page(page_token: str) -> Call[tuple[list[T], str]]:
+        return _call(
+            method,
+            request(page_token),
+            lambda response: (list(read(response)), response.next_page_token),
+            None if token is None else lambda response, found: token(response, found[0]),
+        )
 
     return page
 
@@ -120,24 +145,47 @@ def get_entry(key: str) -> Call[Entry]:
         lambda stubs: stubs.kv.Get,
         kv_pb2.KeyValueServiceGetRequest(key=_text("key", key)),
         lambda response: _read_entry(response.entry),
+        lambda _, entry: _seen([entry]),
     )
 
 
-def put_entry(key: str, value: Value) -> Call[Session]:
-    """Writes one key. UnavailableError until the node has synced once with its cluster."""
+def put_entry(
+    key: str,
+    value: Value,
+    *,
+    ttl: float | timedelta = 0.0,
+    ephemeral: bool = False,
+    durability: str | None = None,
+) -> Call[Session]:
+    """Writes one key. UnavailableError until the node has synced once with its cluster.
+
+    With a `ttl`, in seconds or as a timedelta, it is visible for so long, by the node's clock; another put of the key
+    begins anew, with its own. What is `ephemeral` is visible only while the node asked is a live member.
+
+    The answer means that the write is in the node's memory, or on its `disk`: what `durability` says, or without it the
+    best that the node has. So it is for all that write.
+    """
     return _call(
         lambda stubs: stubs.kv.Put,
-        kv_pb2.KeyValueServicePutRequest(key=_text("key", key), value=_value("value", value)),
-        lambda response: _read_session(response.session),
+        kv_pb2.KeyValueServicePutRequest(
+            key=_text("key", key),
+            value=_value("value", value),
+            ttl_milliseconds=_milliseconds("ttl", ttl),
+            ephemeral=_flag("ephemeral", ephemeral),
+            durability=_durability(durability),
+        ),
+        lambda response: Session.from_message(response.session),
+        lambda _, session: session,
     )
 
 
-def delete_entry(key: str) -> Call[Deletion]:
+def delete_entry(key: str, *, durability: str | None = None) -> Call[Deletion]:
     """Deletes one key everywhere. The answer is false if the node held no value for it; that is no error."""
     return _call(
         lambda stubs: stubs.kv.Delete,
-        kv_pb2.KeyValueServiceDeleteRequest(key=_text("key", key)),
-        lambda response: Deletion(response.found, _read_session(response.session)),
+        kv_pb2.KeyValueServiceDeleteRequest(key=_text("key", key), durability=_durability(durability)),
+        lambda response: Deletion(response.found, Session.from_message(response.session)),
+        lambda _, deletion: deletion.session,
     )
 
 
@@ -151,6 +199,21 @@ def list_entries(prefix: str = "", page_size: int = 0) -> Listing[Entry]:
         lambda stubs: stubs.kv.List,
         lambda token: kv_pb2.KeyValueServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
         lambda response: map(_read_entry, response.entries),
+        lambda _, entries: _seen(entries),
+    )
+
+
+def watch_entries(prefix: str = "", token: str = "") -> Stream[KeyValueEvent]:
+    """Iterates over all entries with the prefix, and then for ever over what happens to them at the node asked.
+
+    With the token of the last event that was received: over what came after it, if the node still has it, else anew,
+    and RESET says so first. Ends as the members' watch does, with the token in `metadata["resume_token"]` if it
+    read too slowly; the client's timeout does not count.
+    """
+    return Stream(
+        lambda stubs: stubs.kv.Watch,
+        kv_pb2.KeyValueServiceWatchRequest(prefix=_text("prefix", prefix), resume_token=_text("token", token)),
+        _read_kv_event,
     )
 
 
@@ -163,27 +226,32 @@ def get_counter(key: str) -> Call[int]:
         lambda stubs: stubs.counter.Get,
         counter_pb2.CounterServiceGetRequest(key=_text("key", key)),
         lambda response: response.counter.value,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
-def add_to_counter(key: str, amount: int) -> Call[int]:
+def add_to_counter(key: str, amount: int, *, durability: str | None = None) -> Call[int]:
     """Adds to a counter, or subtracts; returns the value after it. Not idempotent: do not retry blindly.
 
     InvalidArgumentError (reason COUNTER_OVERFLOW) if the value would leave the range of int64.
     """
     return _call(
         lambda stubs: stubs.counter.Add,
-        counter_pb2.CounterServiceAddRequest(key=_text("key", key), amount=_integer("amount", amount, 64)),
+        counter_pb2.CounterServiceAddRequest(
+            key=_text("key", key), amount=_integer("amount", amount, 64), durability=_durability(durability)
+        ),
         lambda response: response.value,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
-def reset_counter(key: str) -> Call[Session]:
+def reset_counter(key: str, *, durability: str | None = None) -> Call[Session]:
     """Sets what the node has seen of a counter back to 0. Additions it has not seen yet survive."""
     return _call(
         lambda stubs: stubs.counter.Reset,
-        counter_pb2.CounterServiceResetRequest(key=_text("key", key)),
-        lambda response: _read_session(response.session),
+        counter_pb2.CounterServiceResetRequest(key=_text("key", key), durability=_durability(durability)),
+        lambda response: Session.from_message(response.session),
+        lambda _, session: session,
     )
 
 
@@ -194,6 +262,20 @@ def list_counters(prefix: str = "", page_size: int = 0) -> Listing[Counter]:
         lambda stubs: stubs.counter.List,
         lambda token: counter_pb2.CounterServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
         lambda response: (Counter(counter.key, counter.value) for counter in response.counters),
+    )
+
+
+def watch_counters(prefix: str = "", token: str = "") -> Stream[CounterEvent]:
+    """Iterates over all counters with the prefix, and then for ever over their changes, as the node asked sees them.
+
+    With the token of the last event that was received: over what came after it, if the node still has it, else anew,
+    and RESET says so first. Ends as the members' watch does, with the token in `metadata["resume_token"]` if it
+    read too slowly; the client's timeout does not count.
+    """
+    return Stream(
+        lambda stubs: stubs.counter.Watch,
+        counter_pb2.CounterServiceWatchRequest(prefix=_text("prefix", prefix), resume_token=_text("token", token)),
+        _read_counter_event,
     )
 
 
@@ -210,24 +292,31 @@ def list_elements(key: str) -> Listing[Value]:
         lambda stubs: stubs.set.Get,
         lambda token: set_pb2.SetServiceGetRequest(key=key, page_token=token),
         lambda response: map(_read_value, response.elements),
+        lambda response, _: Session.from_message(response.session),
     )
 
 
-def add_elements(key: str, *elements: Value) -> Call[int]:
+def add_elements(key: str, *elements: Value, durability: str | None = None) -> Call[int]:
     """Adds elements to a set, all or none; returns how many of them the node did not hold before."""
     return _call(
         lambda stubs: stubs.set.Add,
-        set_pb2.SetServiceAddRequest(key=_text("key", key), elements=_elements(elements)),
+        set_pb2.SetServiceAddRequest(
+            key=_text("key", key), elements=_elements(elements), durability=_durability(durability)
+        ),
         lambda response: response.added,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
-def remove_elements(key: str, *elements: Value) -> Call[int]:
+def remove_elements(key: str, *elements: Value, durability: str | None = None) -> Call[int]:
     """Removes elements from a set; returns how many of them the node held."""
     return _call(
         lambda stubs: stubs.set.Remove,
-        set_pb2.SetServiceRemoveRequest(key=_text("key", key), elements=_elements(elements)),
+        set_pb2.SetServiceRemoveRequest(
+            key=_text("key", key), elements=_elements(elements), durability=_durability(durability)
+        ),
         lambda response: response.removed,
+        lambda response, _: Session.from_message(response.session),
     )
 
 
@@ -238,6 +327,20 @@ def list_sets(prefix: str = "", page_size: int = 0) -> Listing[SetSummary]:
         lambda stubs: stubs.set.List,
         lambda token: set_pb2.SetServiceListRequest(prefix=prefix, page_size=page_size, page_token=token),
         lambda response: (SetSummary(summary.key, summary.size) for summary in response.sets),
+    )
+
+
+def watch_sets(prefix: str = "", token: str = "") -> Stream[SetEvent]:
+    """Iterates over all elements of sets with the prefix, and then for ever over those that come and go there.
+
+    With the token of the last event that was received: over what came after it, if the node still has it, else anew,
+    and RESET says so first. Ends as the members' watch does, with the token in `metadata["resume_token"]` if it
+    read too slowly; the client's timeout does not count.
+    """
+    return Stream(
+        lambda stubs: stubs.set.Watch,
+        set_pb2.SetServiceWatchRequest(prefix=_text("prefix", prefix), resume_token=_text("token", token)),
+        _read_set_event,
     )
 
 
@@ -330,6 +433,15 @@ def leave() -> Call[int]:
     )
 
 
+def backup() -> Stream[bytes]:
+    """Iterates over the bytes of a file that holds all that the node holds, as of one moment."""
+    return Stream(
+        lambda stubs: stubs.cluster.Backup,
+        cluster_pb2.ClusterServiceBackupRequest(),
+        lambda response: response.data,
+    )
+
+
 # --- arguments into requests ---
 
 
@@ -365,6 +477,28 @@ def _integer(field: str, given: object, bits: int) -> int:
         raise _refused(field, f"must be int, not {type(given).__name__}")
     if not -(2 ** (bits - 1)) <= given < 2 ** (bits - 1):
         raise _refused(field, f"must be between -2^{bits - 1} and 2^{bits - 1} - 1, not {given}")
+    return given
+
+
+def _durability(given: object) -> common_pb2.Durability.ValueType:
+    if given is None:
+        return common_pb2.DURABILITY_UNSPECIFIED
+    if not isinstance(given, str) or given not in _DURABILITIES:
+        raise _refused("durability", f"must be one of {', '.join(_DURABILITIES)}, not {given!r}")
+    return _DURABILITIES[given]
+
+
+def _milliseconds(field: str, given: object) -> int:
+    """Of seconds, or of a timedelta; at least one of what is more than nothing."""
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds < MAX_SECONDS:
+        raise _refused(field, f"must be a number of seconds or a timedelta, 0 for ever, not {given!r}")
+    return ceil(seconds * 1000)
+
+
+def _flag(field: str, given: object) -> bool:
+    if not isinstance(given, bool):
+        raise _refused(field, f"must be True or False, not {type(given).__name__}")
     return given
 
 
@@ -406,7 +540,26 @@ _EVENTS: dict[int, MemberEventKind] = {
     for kind in MemberEventKind
     if kind is not MemberEventKind.UNKNOWN
 }
+_KEY_VALUE_EVENTS: dict[int, KeyValueEventKind] = {
+    kv_pb2.KeyValueEventKind.Value(f"KEY_VALUE_EVENT_KIND_{kind.name}"): kind
+    for kind in KeyValueEventKind
+    if kind is not KeyValueEventKind.UNKNOWN
+}
+_COUNTER_EVENTS: dict[int, CounterEventKind] = {
+    counter_pb2.CounterEventKind.Value(f"COUNTER_EVENT_KIND_{kind.name}"): kind
+    for kind in CounterEventKind
+    if kind is not CounterEventKind.UNKNOWN
+}
+_SET_EVENTS: dict[int, SetEventKind] = {
+    set_pb2.SetEventKind.Value(f"SET_EVENT_KIND_{kind.name}"): kind
+    for kind in SetEventKind
+    if kind is not SetEventKind.UNKNOWN
+}
 _NUMBERS = {str(status): number for number, status in _STATUSES.items()}
+_DURABILITIES: dict[str, common_pb2.Durability.ValueType] = {
+    Durability.MEMORY: common_pb2.DURABILITY_MEMORY,
+    Durability.DISK: common_pb2.DURABILITY_DISK,
+}
 _COUNTERS = tuple(field.name for field in fields(GossipCounters))
 
 
@@ -422,12 +575,66 @@ def _read_dot(dot: common_pb2.Dot) -> Dot:
     return Dot(_read_origin(dot.origin), dot.sequence)
 
 
-def _read_session(session: common_pb2.Session) -> Session:
-    return Session(session.clock, tuple(map(_read_dot, session.dots)))
+def _seen(entries: Sequence[Entry]) -> Session:
+    """The token of entries that were read: of each origin the last write, with all before it where there are more."""
+    clock = max((entry.clock for entry in entries), default=0)
+    if len(entries) == 1:
+        return Session(clock, (entries[0].dot,))
+    last: dict[Origin, Dot] = {}
+    for entry in entries:
+        dot = entry.dot
+        if dot.origin not in last or last[dot.origin].sequence < dot.sequence:
+            last[dot.origin] = dot
+    return Session(clock, (), tuple(last.values()))
 
 
 def _read_entry(entry: kv_pb2.Entry) -> Entry:
-    return Entry(entry.key, _read_value(entry.value), _read_dot(entry.dot), entry.clock)
+    end = entry.expires_at_unix_milliseconds
+    return Entry(
+        entry.key,
+        _read_value(entry.value),
+        _read_dot(entry.dot),
+        entry.clock,
+        end / 1000 if end else None,
+        entry.ephemeral,
+    )
+
+
+def _read_kv_event(response: kv_pb2.KeyValueServiceWatchResponse) -> KeyValueEvent:
+    return KeyValueEvent(
+        kind=_KEY_VALUE_EVENTS.get(response.kind, KeyValueEventKind.UNKNOWN),
+        key=response.key,
+        entry=_read_entry(response.entry) if response.HasField("entry") else None,
+        old_value=_read_value(response.old_value) if response.HasField("old_value") else None,
+        dot=_read_dot(response.dot) if response.HasField("dot") else None,
+        clock=response.clock,
+        token=response.resume_token,
+        cause=response.cause,
+    )
+
+
+def _read_counter_event(response: counter_pb2.CounterServiceWatchResponse) -> CounterEvent:
+    return CounterEvent(
+        kind=_COUNTER_EVENTS.get(response.kind, CounterEventKind.UNKNOWN),
+        counter=Counter(response.counter.key, response.counter.value) if response.HasField("counter") else None,
+        old_value=response.old_value,
+        dot=_read_dot(response.dot) if response.HasField("dot") else None,
+        clock=response.clock,
+        token=response.resume_token,
+        cause=response.cause,
+    )
+
+
+def _read_set_event(response: set_pb2.SetServiceWatchResponse) -> SetEvent:
+    return SetEvent(
+        kind=_SET_EVENTS.get(response.kind, SetEventKind.UNKNOWN),
+        key=response.key,
+        element=_read_value(response.element) if response.HasField("element") else None,
+        dot=_read_dot(response.dot) if response.HasField("dot") else None,
+        clock=response.clock,
+        token=response.resume_token,
+        cause=response.cause,
+    )
 
 
 def _read_member(member: cluster_pb2.Member) -> Member:
@@ -484,6 +691,18 @@ def _read_event(response: cluster_pb2.ClusterServiceWatchMembersResponse) -> Mem
     )
 
 
+def _read_storage(storage: cluster_pb2.StorageStatus) -> StorageStatus:
+    on_disk = storage.default_durability == common_pb2.DURABILITY_DISK
+    return StorageStatus(
+        default_durability=Durability.DISK if on_disk else Durability.MEMORY,
+        file_bytes=storage.file_bytes,
+        pending_changes=storage.pending_changes,
+        error=storage.error,
+        commits=storage.commits,
+        format_version=storage.format_version,
+    )
+
+
 def _read_status(response: cluster_pb2.ClusterServiceGetStatusResponse) -> Status:
     coverage = [(_read_origin(item.origin), item) for item in response.coverage]
     return Status(
@@ -511,6 +730,8 @@ def _read_status(response: cluster_pb2.ClusterServiceGetStatusResponse) -> Statu
         gossip=GossipCounters(**{name: getattr(response.gossip, name) for name in _COUNTERS}),
         last_round_seconds=response.last_round_seconds if response.HasField("last_round_seconds") else None,
         last_round_peer=response.last_round_peer,
+        limits={use.name: LimitUse(use.used, use.limit) for use in response.limits},
+        storage=_read_storage(response.storage),
         folded={origin.node_id: origin.generation for origin in response.folded},
         tombstones_blocked=response.tombstones_blocked,
     )

@@ -38,7 +38,8 @@ class Coverage:
         folded: node -> the generation up to which all of its writes are covered.
 
     Attributes:
-        changed: origins of which something has changed since somebody emptied it; None while nobody wants to know.
+        changed: origins of which something has changed since somebody emptied it; None while nobody wants to know. Of
+            a node that is folded it holds at least the last origin that is.
     """
 
     __slots__ = ("_above", "_folded", "_sum", "_touched", "_vector", "changed")
@@ -55,8 +56,8 @@ class Coverage:
         self.changed: set[Origin] | None = None
         self._sum: int | None = None  # None until the hash is asked for
         self._touched: set[Origin] = set()  # whose part is not in the sum
-        for node_id, generation in (folded or {}).items():
-            self.fold(node_id, generation)
+        if folded:
+            self.fold(folded)
 
     @classmethod
     def of(cls, dots: Iterable[Dot | tuple[Origin, int]]) -> Coverage:
@@ -96,20 +97,21 @@ class Coverage:
         """Whether all that the origin ever wrote counts as covered, because its life ended long ago."""
         return origin.generation <= self._folded.get(origin.node_id, -1)
 
-    def fold(self, node_id: str, generation: int) -> bool:
-        """Let one entry cover all writes of a node's generations up to one; returns whether that was new."""
-        if generation <= self._folded.get(node_id, -1):
-            return False
-        self._folded[node_id] = generation
-        for origin in self.origins():
-            if origin.node_id == node_id and origin.generation <= generation:
-                self._vector.pop(origin, None)
-                self._above.pop(origin, None)
-                if self.changed is not None:
-                    self.changed.add(origin)
+    def fold(self, lives: Mapping[str, int]) -> set[str]:
+        """Let one entry a node cover all writes of its generations up to the one given; returns for whom it is new."""
+        new = {node: last for node, last in lives.items() if last > self._folded.get(node, -1)}
+        if not new:
+            return set()
+        self._folded |= new
+        gone = [origin for origin in self.origins() if origin.generation <= new.get(origin.node_id, -1)]
+        for origin in gone:
+            self._vector.pop(origin, None)
+            self._above.pop(origin, None)
+        if self.changed is not None:
+            self.changed |= {*gone, *(Origin(node, last) for node, last in new.items())}
         self._sum = None
         self._touched = set()
-        return True
+        return set(new)
 
     def highest(self, origin: Origin) -> int:
         """Highest sequence of the origin covered, holes below it or not; 0 for none."""
@@ -162,16 +164,16 @@ class Coverage:
         self._store(origin, current, merged)
         return True
 
-    def merge(self, other: Coverage) -> None:
-        """Take the union with another coverage."""
-        for node_id, generation in other._folded.items():
-            self.fold(node_id, generation)
+    def merge(self, other: Coverage) -> set[str]:
+        """Take the union with another coverage; returns the nodes of which it folds more."""
+        new = self.fold(other._folded)
         for origin, sequence in other._vector.items():
             if sequence > self.sequence(origin):
                 self._store(origin, sequence, self._above.get(origin, []))
         for origin, ranges in other._above.items():
             for first, last in ranges:
                 self.add_range(origin, first, last)
+        return new
 
     def includes(self, other: Coverage) -> bool:
         """Whether every dot of the other is in this set."""

@@ -15,7 +15,7 @@ strategy allows it (see sync.py).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
@@ -144,6 +144,7 @@ class Engine:
         self.leaving = False
         self.leave_acks: set[str] = set()
         self.last_round: tuple[float, str] | None = None
+        self.guard: Callable[[], None] | None = None  # raises what refuses a client's write, such as a failing disk
         self._rng = rng
         self._effects: list[Effect] = []
         self._rumors = Rumors(fanout=settings.fanout, interval=settings.rumor_interval, rng=rng)
@@ -157,6 +158,7 @@ class Engine:
         self._heard_at = now  # when a peer answered last, or the start
         self._conflicts: set[int] = set()
         self._announced_at = now
+        self._unsaid: Member | None = None  # what it has to say of itself, once it knows that it is not an old copy
         self._synced = False
         self._restored = store is not None
         # The first event comes after all that a former run has written, its events among it.
@@ -166,7 +168,10 @@ class Engine:
         self._leave_record: Record | None = None
         self.vigil = Vigil(self, self.store, self.membership, settings.detector, rng, now)
         if self.membership.own() != member._replace(incarnation=self.membership.incarnation() - 1):
-            self._announce(member, now)
+            if self.ready or store is None:
+                self._announce(member, now)
+            else:
+                self._unsaid = member
         self.vigil.look(now)
 
     # Time and effects
@@ -306,9 +311,7 @@ class Engine:
         slots = [(key, element, own) for element in dict.fromkeys(elements)]
         held = [self.store.get(Kind.SET_ELEMENT, slot) for slot in slots]
         self._check_room(sum(record is None or record.is_tombstone for record in held))
-        return [
-            self._write(Kind.SET_ELEMENT, slot, (self.store.coverage.sequence(own) + 1, False), now) for slot in slots
-        ]
+        return [self._write(Kind.SET_ELEMENT, slot, (self.store.next_sequence, False), now) for slot in slots]
 
     def set_remove(self, key: str, elements: list[Value], now: float) -> list[Record]:
         """Remove elements from a set: the additions that this node holds; the records written, one an addition."""
@@ -344,6 +347,7 @@ class Engine:
         if self.leaving:
             return
         self.leaving = True
+        self._unsaid = None
         member = self.membership.own()
         if member is not None:
             self._leave_record = self._announce(member._replace(left=True, left_at=now + self.wall_offset), now)
@@ -418,6 +422,10 @@ class Engine:
         current = self._transfers.pop(name, None)
         if header is not None and chunk == 0:
             self._expire(now)
+            if len(self._transfers) >= self.settings.limits.max_inbound_syncs:
+                # The sender's own that came before were cut off, as likely as not: it does not wait for their time.
+                for other in [other for other in self._transfers if other[0] == sender and other[1] < transfer]:
+                    del self._transfers[other]
             if len(self._transfers) >= self.settings.limits.max_inbound_syncs:
                 raise LimitError(
                     f"{len(self._transfers)} syncs are on their way in; try again later", reason=Reason.SYNC_LIMIT
@@ -529,6 +537,11 @@ class Engine:
         """The store's digest and its hash."""
         return self._own_digest(), self.digest_hash()
 
+    @property
+    def transfers(self) -> int:
+        """Number of pushed deltas that are on their way in."""
+        return len(self._transfers)
+
     def digest_hash(self) -> int:
         """The hash of the store's digest; most rounds need no more of it."""
         return hash_digest(self.store.coverage, self.store.fingerprint)
@@ -546,6 +559,8 @@ class Engine:
             raise NotReadyError("the node is leaving and takes no writes; ask another node", reason=Reason.STOPPING)
         if not self.ready:
             raise NotReadyError("the node has not synced with its cluster yet; retry shortly, or ask another node")
+        if self.guard is not None:
+            self.guard()
 
     def _check_room(self, more: int) -> None:
         limit = self.settings.limits.max_records
@@ -777,11 +792,14 @@ class Engine:
         What it wrote next would bear the dots of what it lost. So it begins another life, once; the lost writes are
         another origin's then, and the peer's to give. Of a node that never had a disk such a claim is invented.
         """
-        old = self.store.origin
+        old, member = self.store.origin, self.membership.own()
         if not self._restored or theirs.highest(old) <= self.store.coverage.sequence(old):
             return
+        if self.leaving or member is None:
+            return  # it writes no more, or a later life of it is known, and it has to go
         self._restored = False
-        member = member_of(self.store.members()[old.node_id])
+        self._conflicts.add(old.generation)  # what it said as such may still be on its way
+        member, self._unsaid = self._unsaid or member, None
         self.store.renew(max(int((now + self.wall_offset) * 1000), old.generation + 1))
         self._effects.append(Renewed(self.store.origin))
         self._notice(
@@ -826,6 +844,9 @@ class Engine:
     def _become_ready(self, why: str, level: str = "info") -> None:
         self.ready = True
         self._notice("ready", level, why=why)
+        if self._unsaid is not None:
+            member, self._unsaid = self._unsaid, None
+            self._announce(member, self._heard_at)
 
     def _expire(self, now: float) -> None:
         for name, transfer in list(self._transfers.items()):

@@ -39,6 +39,14 @@ class SortedItems(Generic[T]):
         else:
             self._added.add(item)
 
+    def update(self, items: list[T]) -> None:
+        """Add items that are not in the set."""
+        if self._removed:
+            for item in items:
+                self.add(item)
+        else:
+            self._added.update(items)
+
     def discard(self, item: T) -> None:
         """Take out an item that is in the set."""
         if item in self._added:

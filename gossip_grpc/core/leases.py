@@ -83,10 +83,10 @@ class Leases:
             heappop(self._ends)
         return self._ends[0][0] / 1000 if self._ends else _NEVER
 
-    def due(self, unix: float) -> Iterator[Record]:
-        """Take those that are over at a Unix time in seconds, `MAX_DUE` at most."""
+    def due(self, now: float, wall_offset: float) -> Iterator[Record]:
+        """Take those that are over, `MAX_DUE` at most; time is given as in `is_over`."""
         for _ in range(MAX_DUE):
-            if self.deadline() > unix:
+            if self.deadline() - wall_offset > now:
                 return
             yield heappop(self._ends)[2]
 
@@ -101,13 +101,17 @@ def lease_of(record: Record) -> Lease:
     return lease
 
 
-def is_over(record: Record, unix: float, life: Origin | None) -> bool:
+def is_over(record: Record, now: float, wall_offset: float, life: Origin | None) -> bool:
     """Whether a lease is over or abandoned.
 
     Args:
         record: its record.
-        unix: Unix time in seconds.
+        now: seconds on the steady clock.
+        wall_offset: Unix time less that clock. Not their sum, which is rounded: what is due at `Store.next_expiry` has
+            to be over when the steady clock says just that.
         life: the origin that the member of its writer's name is now; None if there is no such member.
     """
     lease = lease_of(record)
-    return 0 < lease.expires_at <= unix * 1000 or (lease.ephemeral and record.origin != life)
+    if lease.expires_at and lease.expires_at / 1000 - wall_offset <= now:
+        return True
+    return lease.ephemeral and record.origin != life

@@ -29,6 +29,9 @@ MAX_WIRE_PAYLOAD_BYTES = 1 << 20
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 UINT64_MAX = 2**64 - 1
 
+MAX_NAME = 128
+"""Longest name of a node or a cluster."""
+
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 

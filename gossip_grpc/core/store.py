@@ -69,6 +69,7 @@ _SPARSE = 64
 """A log is compacted once more than this and more than half of its entries are superseded."""
 
 _REGISTER, _SET_ELEMENT = Kind.REGISTER, Kind.SET_ELEMENT  # why: see records.py
+_PLAIN = (str, bytes)
 _MEMBER, _ACCUSATION, _EVENT = Kind.MEMBER, Kind.ACCUSATION, Kind.EVENT
 
 _sequence = attrgetter("sequence")
@@ -118,11 +119,15 @@ class Store:
         coverage: the dots reflected; changed only by this class.
         floor: origin -> highest sequence of a purged tombstone.
         fingerprint: sum of the fingerprints of all live user records, modulo 2^64.
-        version: grows with every change of state, coverage or context; for caches.
+        version: grows with every change of records, coverage, floor or context, but not as leases come to their end: no
+            digest says so. For caches.
         members_version: grows with every change of a member record or an accusation.
         members_changed: names of the members that such changes since the last look were about; emptied by who looks.
         live: number of live user records.
         purge_blocked: tombstones that are old enough to purge but not settled.
+        reserved: no write gets a sequence up to it: some may have been used by writes that were lost in a crash before
+            a peer saw them. The next write covers them too; not before, for peers that know more tell that this store
+            is an old copy.
         expired: how many leases have ended, those abandoned among them.
         folds: how many generations have been folded here.
         wall_offset: Unix time less the steady clock, in seconds; leases end by it.
@@ -139,6 +144,7 @@ class Store:
         self.members_changed: set[str] = set()
         self.live = 0
         self.purge_blocked = 0
+        self.reserved = 0
         self.expired = 0
         self.folds = 0
         self.wall_offset = 0.0
@@ -201,6 +207,17 @@ class Store:
         """Origins that have a share of a counter, or whose share was reset."""
         return list(self._counters.get(key, ()))
 
+    def counter_records(self, key: str) -> list[Record]:
+        """What a counter's value reflects: the shares and the resets of all its origins."""
+        slots = [(key, origin) for origin in self._counters.get(key, ())]
+        found = [self._slots[kind].get(slot) for kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET) for slot in slots]
+        return [record for record in found if record is not None]
+
+    def additions(self, key: str, element: Value) -> list[Record]:
+        """The additions that hold an element in a set."""
+        slots = self._slots[_SET_ELEMENT]
+        return [slots[key, element, origin] for origin in self.elements(key).get(element, ())]
+
     def elements(self, key: str) -> dict[Value, tuple[Origin, ...]]:
         """Elements of a set, each with the origins whose additions hold it there. Not to be changed."""
         return self._sets.get(key, {})
@@ -257,14 +274,19 @@ class Store:
         own = self.coverage.sequence(self.origin)
         return {**self._context, self.origin: own} if own else dict(self._context)
 
+    @property
+    def next_sequence(self) -> int:
+        """The sequence of the next local write."""
+        return max(self.coverage.sequence(self.origin), self.reserved) + 1
+
     # Writing
 
     def write(self, kind: Kind, slot: Hashable, content: Any, now: float) -> Record:
         """Make a local write, which always wins its slot for what this store has merged."""
         self._now = now
-        sequence = self.coverage.sequence(self.origin) + 1
+        sequence = self.next_sequence
         record = Record(kind, slot, self.origin, sequence, self.clock.tick(), content)
-        self.coverage.add(self.origin, sequence)
+        self.coverage.add_range(self.origin, self.coverage.sequence(self.origin) + 1, sequence)
         self.version += 1
         self._apply(record, now)
         return record
@@ -278,18 +300,43 @@ class Store:
             repair: merge also records whose dots are covered.
         """
         self._now = now
+        if repair:
+            records = map(_anew, records)
         add = self.coverage.add
         apply = self._apply
         clock = self.clock.time
         fresh = []
+        registers = self._slots[_REGISTER]
+        guards, graves, journal = self._guards, self._graves, self._journal
+        quick = not repair and self._feed is None
+        entered: list[Record] = []
+        log, logged = _Log(), None
         for record in records:
             new = add(record.origin, record.sequence)
             if not new and (not repair or record.kind is _EVENT):
                 continue
             if record.clock > clock:
                 clock = record.clock
-            if apply(record, now, guarded=not repair) or new:
+            if (
+                quick
+                and record.kind is _REGISTER
+                and record.slot not in registers
+                and type(record.content) in _PLAIN
+                and not ((guards or graves) and self._is_guarded(record))
+            ):
+                # What `_apply` does with a value in an empty slot, in a third of the time: most of a bulk load.
+                if record.origin is not logged:
+                    logged = record.origin
+                    log = self._log_of(logged)
+                registers[record.slot] = record
+                log.add(record)
+                if journal is not None:
+                    journal.append(record)
+                entered.append(record)
                 fresh.append(record)
+            elif apply(record, now, guarded=not repair) or new:
+                fresh.append(record)
+        self._enter_registers(entered)
         self.clock.witness(clock)
         if fresh:
             self.version += 1
@@ -332,9 +379,7 @@ class Store:
                         dropped += 1
             for origin, sequence in snapshot.floor.items():
                 self._raise_floor(origin, sequence)
-        for node_id in snapshot.coverage.folded:
-            self._folded.setdefault(node_id, self._now)
-        self.coverage.merge(snapshot.coverage)
+        self._note_folds(self.coverage.merge(snapshot.coverage))
         # Not by the records alone: what is superseded or purged has a clock too, and is covered from now on.
         self.clock.witness(header.clock)
         self.version += 1
@@ -373,7 +418,7 @@ class Store:
         """End the leases whose time has come, `leases.MAX_DUE` at a time; returns how many."""
         self._now = now
         count = 0
-        for record in self._leases.due(now + self.wall_offset):
+        for record in self._leases.due(now, self.wall_offset):
             self._age(record)
             count += 1
         return count
@@ -402,6 +447,7 @@ class Store:
         """Write as a new life from now on. What the old one wrote, as far as it is covered here, is settled."""
         old, written = self.origin, self.coverage.sequence(self.origin)
         self.origin = Origin(old.node_id, generation)
+        self.reserved = 0
         if written:
             self.learn_context({old: written})
         self._note_origin(old)
@@ -449,25 +495,33 @@ class Store:
         for origin in covered:
             lives.setdefault(origin.node_id, []).append(origin)
         ended: dict[Origin, tuple[tuple[int, Ranges], float]] = {}
+        ripe: dict[str, int] = {}
         for node_id, origins in lives.items():
-            latest, last, ripe = max(origins), -1, True
-            for origin in sorted(covered.intersection(origins) - {latest}):
+            # Never our own, whoever says that he is the one after us.
+            latest = self.origin if node_id == self.origin.node_id else max(origins)
+            waits = False
+            for origin in sorted(one for one in covered.intersection(origins) if one < latest):
                 known = (self.coverage.sequence(origin), list(self.coverage.above(origin)))
                 mark = self._ended.get(origin)
                 since = mark[1] if mark is not None and mark[0] == known else now
                 ended[origin] = (known, since)
-                ripe = ripe and now - since >= age  # none before those before it
-                last = origin.generation if ripe else last
-            if self.coverage.fold(node_id, last):
-                self._folded[node_id] = now
-                self.version += 1
+                waits = waits or now - since < age
+                if not waits:  # none before those before it
+                    ripe[node_id] = origin.generation
         self._ended = ended
-        self._context = {name: last for name, last in self._context.items() if not self.coverage.is_folded(name)}
+        self._note_folds(self.coverage.fold(ripe))
         self._events.fold()
         self._join_floors(now, age)
         count = len(covered) - len(self.coverage.origins())
         self.folds += count
         return count
+
+    def _note_folds(self, nodes: set[str]) -> None:
+        """More has been folded of these nodes."""
+        if nodes:
+            self._folded |= dict.fromkeys(nodes, self._now)
+            self._context = {name: last for name, last in self._context.items() if not self.coverage.is_folded(name)}
+            self.version += 1
 
     def _join_floors(self, now: float, age: float) -> None:
         """Let one entry stand for all floors of a node's lives that were folded long ago."""
@@ -519,7 +573,7 @@ class Store:
             for record in self._slots[kind].values()
             if not coverage.covers(record.origin, record.sequence)
         ]
-        self._add_missing(records, self._logs, coverage, self._in_slot)
+        records += self._missing(self._logs, coverage, self._in_slot)
         self._settle()
         superseded = [
             record
@@ -527,7 +581,7 @@ class Store:
             for record in by_origin.values()
             if not coverage.covers(record.origin, record.sequence)
         ]
-        self._add_missing(superseded, self._grave_logs, coverage, self._in_grave)
+        superseded += self._missing(self._grave_logs, coverage, self._in_grave)
         return Delta(
             base,
             self.digest(),
@@ -538,12 +592,12 @@ class Store:
             clock=self.clock.time,
         )
 
-    def _add_missing(
-        self, found: list[Record], logs: dict[Origin, _Log], coverage: Coverage, held: Callable[[Record], bool]
-    ) -> None:
+    def _missing(self, logs: dict[Origin, _Log], coverage: Coverage, held: Callable[[Record], bool]) -> list[Record]:
+        found: list[Record] = []
         for origin in sorted(logs):
             if self.coverage.highest(origin) > coverage.sequence(origin):
                 found += logs[origin].missing(origin, coverage, held)
+        return found
 
     # For a disk
 
@@ -556,6 +610,7 @@ class Store:
         origins: Mapping[Origin, Knowledge],
         folded: Mapping[str, int],
         now: float = 0.0,
+        wall_offset: float = 0.0,
     ) -> Store:
         """A store as its changes (`take_changes`) add up to it.
 
@@ -566,9 +621,11 @@ class Store:
             origins: what is known of each origin.
             folded: node -> the generation up to which its lives are folded.
             now: the time.
+            wall_offset: Unix time less the steady clock: leases may have ended since.
         """
         store = cls(origin)
         store._now = now
+        store.wall_offset = wall_offset
         store.clock.witness(clock)
         store.coverage = Coverage(
             {name: known.sequence for name, known in origins.items() if known.sequence},
@@ -608,13 +665,24 @@ class Store:
                 store._place_lease(record)
         return store
 
-    def keep_journal(self) -> None:
-        """Note from now on what changes, for `take_changes`; all that there is counts as changed."""
+    def keep_journal(self, *, known: bool = False) -> None:
+        """Note from now on what changes, for `take_changes`; all that there is counts as changed, if not `known`."""
+        if known:
+            self._journal, self.coverage.changed = [], set()
+            return
         self._journal = [
             *(record for record in self.records() if record.kind is not _EVENT),
             *(record for aside in (self._guards, self._graves) for kept in aside.values() for record in kept.values()),
         ]
-        self.coverage.changed = {*self.coverage.origins(), *self.floor, *self._context}
+        folded = (Origin(node_id, last) for node_id, last in self.coverage.folded.items())
+        self.coverage.changed = {*self.coverage.origins(), *self.floor, *self._context, *folded}
+
+    def snapshot(self) -> Changes:
+        """All that there is, as changes; for a store that keeps no journal."""
+        self.keep_journal()
+        changes = self.take_changes()
+        self._journal = self.coverage.changed = None
+        return changes or Changes(self.origin, self.clock.time, 0, [], [], {}, {}, own=False)
 
     def take_changes(self) -> Changes | None:
         """What has changed since the last time; None if nothing has.
@@ -734,14 +802,10 @@ class Store:
         old = slots.get(record.slot)
         deletes = record.deletes
         if deletes:
-            if old is not None and old in self._leases and old.dot == record.dot:
-                return False  # in a repair, as below
-            held, _ = self._tombstones.setdefault(record.dot, (record, now))
-            if held is old:
+            known = self._enter_deletion(record, old, now, guarded=guarded)
+            if known is None:
                 return False
-            if held is not record:  # in a repair
-                record = held
-                self._exhume(record)
+            record = known
         if guarded and (self._guards or self._graves) and self._is_guarded(record):
             self._keep_aside(record)
             return False
@@ -752,6 +816,8 @@ class Store:
         if old is not None:
             self._remove(old)
             self._keep_aside(old, record)
+        if not guarded:
+            self._unguard(record)
         slots[record.slot] = record
         if self._journal is not None:
             self._journal.append(record)
@@ -768,11 +834,34 @@ class Store:
             self._tell(before, record)
         return True
 
+    def _enter_deletion(self, record: Record, old: Record | None, now: float, *, guarded: bool) -> Record | None:
+        """Note since when a deletion is kept; returns it, or None if nothing is to be done.
+
+        Args:
+            record: the deletion, as it came.
+            old: what its slot holds.
+            now: the time.
+            guarded: whether it is no repair.
+        """
+        if old is not None and old in self._leases and old.dot == record.dot:
+            return None
+        held, since = self._tombstones.setdefault(record.dot, (record, now))
+        if held is old or (held.kind, held.slot) != (record.kind, record.slot):
+            return None  # it is there; or one dot is of two writes, and somebody lies
+        if not guarded and self._in_grave(held):
+            self._exhume(held)
+            record = _anew(held)
+            self._tombstones[record.dot] = (record, since)
+        return record
+
     def _log(self, record: Record) -> None:
-        log = self._logs.get(record.origin)
+        self._log_of(record.origin).add(record)
+
+    def _log_of(self, origin: Origin) -> _Log:
+        log = self._logs.get(origin)
         if log is None:
-            log = self._logs[record.origin] = _Log()
-        log.add(record)
+            log = self._logs[origin] = _Log()
+        return log
 
     def _enter(self, record: Record) -> None:
         """Count and list a live user record."""
@@ -780,12 +869,31 @@ class Store:
         self.fingerprint = (self.fingerprint + fingerprint(record)) % _MODULUS
         self._index(record)
 
+    def _enter_registers(self, records: list[Record]) -> None:
+        """Count and list registers' live records that have just come into their slots, some of which may have left."""
+        if records:
+            self.live += len(records)
+            self.fingerprint = (self.fingerprint + sum(map(fingerprint, records))) % _MODULUS
+            self._keys.update([str(record.slot) for record in records])
+
     def _take_out(self, record: Record, winner: Record | None) -> None:
         """Take a record out of its slot because of what was seen elsewhere; nothing takes its place."""
         before = self._seen(record)
         self._remove(record)
         self._keep_aside(record, winner)
         self._tell(before, winner or record)
+        if record.kind is Kind.COUNTER_SHARE or record.kind is Kind.COUNTER_RESET:
+            self._close_counter(record)
+
+    def _close_counter(self, dropped: Record) -> None:
+        """A share or a reset is gone: list its counter no more if nothing is left of it."""
+        slot: Any = dropped.slot
+        key, origin = slot
+        if all(slot not in self._slots[kind] for kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET)):
+            del self._counters[key][origin]
+        if not self._counters[key]:
+            del self._counters[key], self._totals[key]
+            self._counter_keys.discard(key)
 
     # Leases
 
@@ -793,7 +901,7 @@ class Store:
         """A lease has come into its slot."""
         member = self.members().get(record.origin.node_id)
         life = None if member is None else member.origin
-        if is_over(record, self._now + self.wall_offset, life):
+        if is_over(record, self._now, self.wall_offset, life):
             self._leases.own(record)
             self._tombstones.setdefault(record.dot, (record, self._now))
             return
@@ -835,7 +943,7 @@ class Store:
         present = self.members().get(name)
         life = None if present is None else present.origin
         for record in self._leases.owned(name):
-            over = is_over(record, self._now + self.wall_offset, life)
+            over = is_over(record, self._now, self.wall_offset, life)
             if over == (record in self._leases):
                 if over:
                     self._age(record)
@@ -910,6 +1018,17 @@ class Store:
             self._note(loser)
             if other is not None:
                 self._note(other)
+
+    def _unguard(self, record: Record) -> None:
+        """A record comes back into its slot: it is no guard any more. One dot is kept in one place."""
+        name = (record.kind, record.slot)
+        kept = self._guards.get(name, {})
+        guard = kept.get(record.origin)
+        if guard is not None and guard.sequence == record.sequence:
+            del kept[record.origin]
+            if not kept:
+                del self._guards[name]
+            self._note(guard)
 
     def _bury(self, loser: Record, winner: Record | None) -> None:
         """Keep a superseded tombstone, unless its origin has made a later one of the slot."""
@@ -1005,7 +1124,7 @@ class Store:
             if not elements:
                 del self._sets[key]
                 self._set_keys.discard(key)
-        else:  # Counter slots are only ever replaced; their origins stay in the index.
+        else:  # Nearly always it is replaced, so its origin stays in the index; but see `_close_counter`.
             self._totals[slot[0]] -= self._share_of(record)
 
     def _share_of(self, record: Record) -> int:
@@ -1019,6 +1138,11 @@ class Store:
 
 
 _since = itemgetter(0)
+
+
+def _anew(record: Record) -> Record:
+    """The same record as another object. Logs tell what has gone from what has come (back) by the object."""
+    return Record(record.kind, record.slot, record.origin, record.sequence, record.clock, record.content)
 
 
 def _net(share: tuple[int, int], reset: tuple[int, int]) -> int:

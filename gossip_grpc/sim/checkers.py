@@ -117,7 +117,7 @@ def reflection(_world: World, truth: Truth) -> Iterator[str]:
             held = store.get(kind, slot)
             if held is not None and order(held) >= order(best):
                 continue
-            if best.is_tombstone and (held is None or _purged(store, best)):
+            if best.is_tombstone and (held is None or purged(store, best)):
                 continue
             if any(aside.dot == best.dot for aside in store.delta(Digest()).superseded):
                 continue  # in the middle of a delta: what supersedes it is still to come
@@ -179,7 +179,7 @@ def sets(_world: World, truth: Truth) -> Iterator[str]:
             removed = max((record.content[0] for record in removals), default=0)
             there = origin in store.elements(key).get(element, ())
             expected = any(sequence > removed for sequence in additions)
-            if there == expected or (there and any(_purged(store, record) for record in removals)):
+            if there == expected or (there and any(purged(store, record) for record in removals)):
                 continue
             should = "should be" if expected else "should not be"
             yield f"{host.name}: {element!r} by {origin} is {'' if there else 'not '}in set {key}, and {should}"
@@ -357,7 +357,7 @@ def content(store: Store) -> dict[str, object]:
     return shown
 
 
-def _purged(store: Store, tombstone: Record) -> bool:
+def purged(store: Store, tombstone: Record) -> bool:
     """Whether the store, or one that it took everything from, has purged a tombstone."""
     return store.floor.get(tombstone.origin, 0) >= tombstone.sequence
 

@@ -20,6 +20,7 @@ from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.engine import Engine
 from gossip_grpc.core.messages import Call
 from gossip_grpc.core.records import RANKS, Kind, Origin, Record
+from gossip_grpc.core.sessions import Session
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Comparison, Delta, Digest
 from gossip_grpc.core.transfer import InboundDelta
@@ -381,6 +382,29 @@ def writes_taken_before_the_first_sync() -> list[Patch]:
     return [(Engine, "_check_writable", lambda self: None)]
 
 
+# Sessions
+
+
+def session_not_waited_for() -> list[Patch]:
+    """A node answers a session with what it has."""
+    return [(Session, "missing", lambda self, coverage: Session())]
+
+
+def session_met_with_holes() -> list[Patch]:
+    """All writes of an origin up to one are taken for covered where one as late is."""
+
+    def missing(self: Session, coverage: Coverage) -> Session:
+        ends = tuple(end for end in self.complete if coverage.highest(end.origin) < end.sequence)
+        return Session(self.clock, tuple(dot for dot in self.dots if not coverage.covers(*dot)), ends)
+
+    return [(Session, "missing", missing)]
+
+
+def session_forgets() -> list[Patch]:
+    """A session is what its last call answered."""
+    return [(Session, "merge", lambda self, other, exact=0: other)]
+
+
 FAULTS: dict[str, Callable[[], list[Patch]]] = {
     plant.__name__.replace("_", "-"): plant
     for plant in (
@@ -414,6 +438,9 @@ FAULTS: dict[str, Callable[[], list[Patch]]] = {
         repair_of_everything,
         sequence_reused_after_loss,
         writes_taken_before_the_first_sync,
+        session_not_waited_for,
+        session_met_with_holes,
+        session_forgets,
     )
 }
 """The faults by name."""

@@ -54,6 +54,9 @@ class _Author:
             self.verbs = ["put", "delete"]
             self.retention = 4
             chosen = ["cut", "heal", "silence", *rng.sample(sorted(faults), 1)]
+        # Of a source of its own: what clients without sessions do stays what it was.
+        self.carried = random.Random(f"sessions {seed}")
+        self.sessions = self.carried.choice([0, 0, 1, 2])
         self.faults = [faults[name][1] for name in chosen for _ in range(faults[name][0])]
         self.seed = seed
 
@@ -111,17 +114,28 @@ class _Author:
             verb = self.rng.choice(self.verbs)
             self.written += 1
             if verb == "put":
-                self.say(f"{node} put {key} v{self.written}")
+                self.ask(node, f"put {key} v{self.written}")
             elif verb == "own":
-                self.say(f"{node} put own-{node} v{self.written}")
+                self.ask(node, f"put own-{node} v{self.written}")
             elif verb == "own-delete":
-                self.say(f"{node} delete own-{node}")
+                self.ask(node, f"delete own-{node}")
             elif verb == "add":
-                self.say(f"{node} add {key} {self.rng.choice([1, 2, 10, -1])}")
+                self.ask(node, f"add {key} {self.rng.choice([1, 2, 10, -1])}")
             elif verb in ("set-add", "set-remove"):
-                self.say(f"{node} {verb} {key} {self.rng.choice(ELEMENTS)}")
+                self.ask(node, f"{verb} {key} {self.rng.choice(ELEMENTS)}")
             else:
-                self.say(f"{node} {verb} {key}")
+                self.ask(node, f"{verb} {key}")
+
+    def ask(self, node: str, what: str) -> None:
+        """Anybody's write, or that of a client with a session, which then reads somewhere."""
+        if not self.sessions or self.carried.random() < 0.3:
+            self.say(f"{node} {what}")
+            return
+        session = f"s{self.carried.randint(1, self.sessions)}"
+        self.say(f"{node} as {session} {what}")
+        while self.carried.random() < 0.5:
+            after = self.carried.choice([0.0, 0.005, 0.3])
+            self.say(f"{self.carried.choice(self.nodes)} as {session} get {self.carried.choice(self.keys)}", after)
 
     # What goes wrong
 

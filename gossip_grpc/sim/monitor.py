@@ -7,6 +7,7 @@
 | `invention` | nobody covers more of an origin than it wrote                                               |
 | `ghosts`    | at no moment does anybody show what it knows to be deleted                                  |
 | `readiness` | who began with nothing takes no writes before it has met its cluster, or waited for it      |
+| `sessions`  | who asks with a token is shown all that it has written and seen, and its writes win over it |
 | `heals`     | the backstop is needed only after corruption, or where a write meets a purged tombstone     |
 """
 
@@ -14,10 +15,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from gossip_grpc.core.records import Kind, Origin
+from gossip_grpc.core.records import Dot, Kind, Origin, Record
 from gossip_grpc.core.store import Store
-from gossip_grpc.sim.checkers import Deletion, check, ghosts_of
+from gossip_grpc.sim.checkers import Deletion, check, ghosts_of, order, purged
 from gossip_grpc.sim.host import Host
+from gossip_grpc.sim.sessions import Told
 from gossip_grpc.sim.world import World
 
 MAX_RATE = 2
@@ -42,6 +44,9 @@ class Monitor:
         self._versions: dict[Origin, int] = {}
         self._states: dict[str, tuple[Store, int, int, int]] = {}
         self._writes = world.history.writes
+        self._dots: dict[str, dict[Dot, None]] = defaultdict(dict)
+        self._known: dict[tuple[str, str], Record] = {}
+        world.after_call.append(self._after_call)
         world.after_input.append(self._after_input)
         world.checker = lambda world: [*self.look(), *check(world)]
         for host in world.hosts.values():
@@ -88,6 +93,41 @@ class Monitor:
             self._look_for_ghosts(host)
         if engine.counters.backstop_heals:
             self._heals[host.name, host.life.start] = engine.counters.backstop_heals
+
+    def _after_call(self, host: Host, told: Told) -> None:
+        """Whoever answers a session covers all that it has written and seen, and shows none of it undone."""
+        dots = self._dots[told.session]
+        lacking = [str(dot) for dot in dots if not host.store.coverage.covers(*dot)]
+        if lacking:
+            self._violations.append(
+                f"sessions: {host.name} answered {told.session} at {self._world.now:.3f} s and does not cover its "
+                f"{', '.join(lacking)}"
+            )
+        dots.update(dict.fromkeys(record.dot for record in told.records))
+        if told.key is None or any(key == told.key for _, _, key in self._world.history.rots):
+            return
+        name, record = (told.session, told.key), told.records[0] if told.records else None
+        known = self._known.get(name)
+        if known is None or (record is not None and order(record) > order(known)):
+            if record is not None:
+                self._known[name] = record
+        elif told.wrote and record is not None:
+            self._violations.append(f"sessions: {told.session} wrote {record}, which loses to {known}, which it knew")
+        elif not told.wrote and record != known and not self._deleted(host, known, record):
+            self._violations.append(
+                f"sessions: {host.name} showed {told.session} {record} at {self._world.now:.3f} s; it knew {known}"
+            )
+
+    def _deleted(self, host: Host, known: Record, shown: Record | None) -> bool:
+        """Whether what a session knew was deleted, and that purged, so that nothing or something older is shown."""
+        return any(
+            record.is_tombstone
+            and order(record) >= order(known)
+            and host.store.coverage.covers(*record.dot)
+            and (shown is None or purged(host.store, record))
+            for write in self._world.history.about(("register", str(known.slot)))
+            for record in write.records
+        )
 
     def _look_at_writes(self, host: Host) -> None:
         """Nobody who began with nothing takes writes before it has met its cluster, or waited for it."""

@@ -30,7 +30,7 @@ from gossip_grpc.sim.links import Latency, Link
 ANY = "any"
 """In place of a node's name: one that is up, chosen by the seed."""
 
-CLIENT_VERBS = ("put", "delete", "add", "reset", "set-add", "set-remove", "fill")
+CLIENT_VERBS = ("put", "delete", "add", "reset", "set-add", "set-remove", "fill", "get")
 """What clients do at a node."""
 
 MAX_NODES = 100_000
@@ -105,6 +105,7 @@ class Action(NamedTuple):
     | add                         | (node or `any`,) | (key, amount)                                    |
     | set-add, set-remove         | (node or `any`,) | (key, element, ...)                              |
     | fill                        | (node or `any`,) | (prefix, count)                                  |
+    | get                         | (node or `any`,) | (key,); of a session                             |
     | crash                       | (node,)          | (keeps its disk,): a bool                        |
     | restart, pause, resume, leave | (node,)        | ()                                               |
     | join                        | (node,)          | (name of the seed,) or ()                        |
@@ -123,6 +124,8 @@ class Action(NamedTuple):
     verb: str
     nodes: tuple[str, ...] = ()
     args: tuple[Any, ...] = ()
+    session: str = ""
+    """The name of the session in which a client does it, if any."""
 
 
 class Repeat(NamedTuple):
@@ -480,10 +483,21 @@ class _Parser:
         if word.text != ANY and not _NODE.match(word.text):
             self._fail(word, f"wanted is NODE {'|'.join(CLIENT_VERBS)}, or one of {', '.join(_VERBS)}")
         self._check_name(word)
+        session = self._session() if self.maybe("as") else ""
         verb = self._take("what a client does there")
         if verb.text not in CLIENT_VERBS:
             self._fail(verb, f"a client does one of {', '.join(CLIENT_VERBS)}")
-        return Action(time, verb.text, (word.text,), self._client(verb.text))
+        if verb.text == "get" and not session:
+            self._fail(verb, "only a session has something to expect of what it reads: NODE as s1 get KEY")
+        if verb.text == "fill" and session:
+            self._fail(verb, "a session does one thing at a time")
+        return Action(time, verb.text, (word.text,), self._client(verb.text), session)
+
+    def _session(self) -> str:
+        word = self._take("the name of a session")
+        if not re.fullmatch(r"[A-Za-z0-9-]{1,20}", word.text):
+            self._fail(word, "the name of a session is of letters and digits, such as s1")
+        return word.text
 
     def _client(self, verb: str) -> tuple[Any, ...]:
         key = self.text("a key")
@@ -737,7 +751,8 @@ _VERBS = {
 def format_action(action: Action) -> str:
     """An action as it stands in a scenario, its time aside."""
     if action.verb in CLIENT_VERBS:
-        words = [action.nodes[0], action.verb, *(_quote(str(arg)) for arg in action.args)]
+        session = ["as", action.session] if action.session else []
+        words = [action.nodes[0], *session, action.verb, *(_quote(str(arg)) for arg in action.args)]
     else:
         words = [action.verb, *_VERBS[action.verb].write(action)]
     return " ".join(words)

@@ -45,8 +45,9 @@ class Event(NamedTuple):
     Attributes:
         time: virtual seconds.
         kind: `call` and `answer` (messages), with ` lost` behind if they never arrive, `duplicate`; `refused` (by the
-            one called), `failed` (for the caller), `write` (a client's), `action` (a fault), `start` and `stop` (of
-            processes), `notice` (of an engine's log), `agreed` and `unmet` (expectations).
+            one called), `failed` (for the caller), `write` (a client's), `read` and `behind` (of those with a session),
+            `action` (a fault), `start` and `stop` (of processes), `notice` (of an engine's log), `agreed` and `unmet`
+            (expectations).
         source: the node that sends, or that it happens at; empty for the world.
         target: the node that it is sent to, or the address where nobody is.
         what: the rest, in words.

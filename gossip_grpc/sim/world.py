@@ -26,6 +26,7 @@ from gossip_grpc.sim.host import NEVER, Host, address_of
 from gossip_grpc.sim.links import Network
 from gossip_grpc.sim.memo import Memo
 from gossip_grpc.sim.schedule import ANY, CLIENT_VERBS, Action, ClusterSpec, Repeat, Schedule, Start, format_action
+from gossip_grpc.sim.sessions import Clients, Told
 from gossip_grpc.sim.stats import Stats
 from gossip_grpc.sim.trace import Trace
 
@@ -58,6 +59,7 @@ class World:
         notices: the warnings and errors of engines, with time and node.
         failures: expectations that were not met, a line each.
         after_input: called with the host after every input of its engine, and when it starts.
+        after_call: called with the host and what it told a client with a session.
         after_change: called with the host and what has become of a member in its view.
         checker: what a line `check` asks; by default `checkers.check`.
     """
@@ -74,9 +76,11 @@ class World:
         self.notices: list[tuple[float, str, Notice]] = []
         self.failures: list[str] = []
         self.after_input: list[Callable[[Host], object]] = []
+        self.after_call: list[Callable[[Host, Told], object]] = []
         self.after_change: list[Callable[[Host, Change], object]] = []
         self.checker: Callable[[World], list[str]] | None = None
         self._memo = Memo()
+        self._clients = Clients(self)
         self._specs = {spec.name: spec for spec in schedule.clusters}
         self._places = {name: place for place, name in enumerate(self._specs)}
         self._clusters: dict[str, list[Host]] = {spec.name: [] for spec in schedule.clusters}
@@ -177,6 +181,10 @@ class World:
         self._pump(host, self._engine(host))
 
     # Time
+
+    def pump(self, host: Host) -> None:
+        """Carry out what the engine of a host that is up asks for."""
+        self._pump(host, self._engine(host))
 
     def _pump(self, host: Host, engine: Engine) -> None:
         """Carry out what the engine asks for after an input, and let the others know."""
@@ -280,7 +288,9 @@ class World:
             if host is None:
                 return
             name = host.name
-        if action.verb == "fill":
+        if action.session:
+            self._clients.call(action.session, name, action.verb, action.args)
+        elif action.verb == "fill":
             prefix, count = action.args
             for number in range(1, count + 1):
                 self.write(name, "put", f"{prefix}{number}", str(number))

@@ -108,17 +108,23 @@ class CounterServiceGetResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     COUNTER_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
     @property
     def counter(self) -> global___Counter:
         """The counter asked for; 0 if nobody ever added to it."""
+
+    @property
+    def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
+        """Token of what was read: the additions and resets that the value reflects. Absent if there are none."""
 
     def __init__(
         self,
         *,
         counter: global___Counter | None = ...,
+        session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["counter", b"counter"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["counter", b"counter"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["counter", b"counter", "session", b"session"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["counter", b"counter", "session", b"session"]) -> None: ...
 
 global___CounterServiceGetResponse = CounterServiceGetResponse
 

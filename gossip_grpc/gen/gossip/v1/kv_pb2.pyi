@@ -70,7 +70,7 @@ global___KeyValueEventKind = KeyValueEventKind
 
 @typing.final
 class Entry(google.protobuf.message.Message):
-    """One key with its value and the write that put it there."""
+    """One key with its value and the write that put it there: its clock and dot are a token of what was read."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

@@ -74,7 +74,8 @@ class KeyValueServiceServicer(object):
     """
 
     def Get(self, request, context):
-        """Reads one key. NOT_FOUND (reason KEY_NOT_FOUND) if the node holds no value for it.
+        """Reads one key. NOT_FOUND (reason KEY_NOT_FOUND) if the node holds no value for it; if it was deleted, `session` in
+        the metadata of ErrorInfo is the token of the deletion, as base64url.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -27,7 +27,9 @@ class KeyValueServiceStub:
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceGetRequest,
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceGetResponse,
     ]
-    """Reads one key. NOT_FOUND (reason KEY_NOT_FOUND) if the node holds no value for it."""
+    """Reads one key. NOT_FOUND (reason KEY_NOT_FOUND) if the node holds no value for it; if it was deleted, `session` in
+    the metadata of ErrorInfo is the token of the deletion, as base64url.
+    """
 
     Put: grpc.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServicePutRequest,
@@ -76,7 +78,9 @@ class KeyValueServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceGetRequest,
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceGetResponse,
     ]
-    """Reads one key. NOT_FOUND (reason KEY_NOT_FOUND) if the node holds no value for it."""
+    """Reads one key. NOT_FOUND (reason KEY_NOT_FOUND) if the node holds no value for it; if it was deleted, `session` in
+    the metadata of ErrorInfo is the token of the deletion, as base64url.
+    """
 
     Put: grpc.aio.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServicePutRequest,
@@ -127,7 +131,9 @@ class KeyValueServiceServicer(metaclass=abc.ABCMeta):
         request: gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceGetRequest,
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceGetResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceGetResponse]]:
-        """Reads one key. NOT_FOUND (reason KEY_NOT_FOUND) if the node holds no value for it."""
+        """Reads one key. NOT_FOUND (reason KEY_NOT_FOUND) if the node holds no value for it; if it was deleted, `session` in
+        the metadata of ErrorInfo is the token of the deletion, as base64url.
+        """
 
     @abc.abstractmethod
     def Put(

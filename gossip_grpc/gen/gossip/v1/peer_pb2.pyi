@@ -203,6 +203,7 @@ class Delta(google.protobuf.message.Message):
     SUPERSEDED_FIELD_NUMBER: builtins.int
     ACCUSATIONS_FIELD_NUMBER: builtins.int
     LEASES_FIELD_NUMBER: builtins.int
+    COLUMNS_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
     complete: builtins.bool
     """Set on the last chunk of a complete delta. A delta that ends without it was cut off."""
@@ -247,6 +248,12 @@ class Delta(google.protobuf.message.Message):
         """Register records whose value has an end, or is ephemeral; beside `registers`, no key twice."""
 
     @property
+    def columns(self) -> global___RegisterColumns:
+        """Register records whose values are text or bytes without an end, by columns: many times cheaper to make and to read
+        than `registers`, which takes them too; over all three, no key twice.
+        """
+
+    @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EventRecord]:
         """Events."""
 
@@ -264,12 +271,65 @@ class Delta(google.protobuf.message.Message):
         superseded: builtins.bool = ...,
         accusations: collections.abc.Iterable[global___AccusationRecord] | None = ...,
         leases: collections.abc.Iterable[global___LeaseRecord] | None = ...,
+        columns: global___RegisterColumns | None = ...,
         events: collections.abc.Iterable[global___EventRecord] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["header", b"header"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accusations", b"accusations", "complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "events", b"events", "header", b"header", "leases", b"leases", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["columns", b"columns", "header", b"header"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accusations", b"accusations", "columns", b"columns", "complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "events", b"events", "header", b"header", "leases", b"leases", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
 
 global___Delta = Delta
+
+@typing.final
+class RegisterColumns(google.protobuf.message.Message):
+    """Writes to registers, by columns: entry i of each of the first four is of write i. Its content is entry i of `texts`;
+    once these are used up, of `data`. So the columns of dots and keys are as long as `texts` and `data` together.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ORIGINS_FIELD_NUMBER: builtins.int
+    SEQUENCES_FIELD_NUMBER: builtins.int
+    CLOCKS_FIELD_NUMBER: builtins.int
+    KEYS_FIELD_NUMBER: builtins.int
+    TEXTS_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    @property
+    def origins(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Index of the writer in the delta's table."""
+
+    @property
+    def sequences(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The writer's sequence, from 1."""
+
+    @property
+    def clocks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Lamport clock, from 1 to 2^62."""
+
+    @property
+    def keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The key, 1 to 4,096 characters."""
+
+    @property
+    def texts(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Text values."""
+
+    @property
+    def data(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
+        """Bytes values."""
+
+    def __init__(
+        self,
+        *,
+        origins: collections.abc.Iterable[builtins.int] | None = ...,
+        sequences: collections.abc.Iterable[builtins.int] | None = ...,
+        clocks: collections.abc.Iterable[builtins.int] | None = ...,
+        keys: collections.abc.Iterable[builtins.str] | None = ...,
+        texts: collections.abc.Iterable[builtins.str] | None = ...,
+        data: collections.abc.Iterable[builtins.bytes] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clocks", b"clocks", "data", b"data", "keys", b"keys", "origins", b"origins", "sequences", b"sequences", "texts", b"texts"]) -> None: ...
+
+global___RegisterColumns = RegisterColumns
 
 @typing.final
 class RegisterRecord(google.protobuf.message.Message):

@@ -25,37 +25,37 @@ _sym_db = _symbol_database.Default()
 from gossip_grpc.gen.gossip.v1 import common_pb2 as gossip_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13gossip/v1/set.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"\'\n\nSetSummary\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\"o\n\x14SetServiceGetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"b\n\x15SetServiceGetResponse\x12\"\n\x08\x65lements\x18\x01 \x03(\x0b\x32\x10.gossip.v1.Value\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\"\x97\x01\n\x14SetServiceAddRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x08\x65lements\x18\x02 \x03(\x0b\x32\x10.gossip.v1.Value\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x04 \x01(\x0e\x32\x15.gossip.v1.Durability\"v\n\x15SetServiceAddResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\r\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"\x9a\x01\n\x17SetServiceRemoveRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x08\x65lements\x18\x02 \x03(\x0b\x32\x10.gossip.v1.Value\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x04 \x01(\x0e\x32\x15.gossip.v1.Durability\"{\n\x18SetServiceRemoveResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12\x0f\n\x07removed\x18\x02 \x01(\r\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"s\n\x15SetServiceListRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"V\n\x16SetServiceListResponse\x12#\n\x04sets\x18\x01 \x03(\x0b\x32\x15.gossip.v1.SetSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"c\n\x16SetServiceWatchRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\"\xc1\x01\n\x17SetServiceWatchResponse\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.gossip.v1.SetEventKind\x12\x0b\n\x03key\x18\x02 \x01(\t\x12!\n\x07\x65lement\x18\x03 \x01(\x0b\x32\x10.gossip.v1.Value\x12\x1b\n\x03\x64ot\x18\x04 \x01(\x0b\x32\x0e.gossip.v1.Dot\x12\r\n\x05\x63lock\x18\x05 \x01(\x04\x12\x14\n\x0cresume_token\x18\x06 \x01(\t\x12\r\n\x05\x63\x61use\x18\x07 \x01(\t*\xb7\x01\n\x0cSetEventKind\x12\x1e\n\x1aSET_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14SET_EVENT_KIND_RESET\x10\x01\x12\x1b\n\x17SET_EVENT_KIND_SNAPSHOT\x10\x02\x12\x1a\n\x16SET_EVENT_KIND_CURRENT\x10\x03\x12\x18\n\x14SET_EVENT_KIND_ADDED\x10\x04\x12\x1a\n\x16SET_EVENT_KIND_REMOVED\x10\x05\x32\x92\x03\n\nSetService\x12H\n\x03Get\x12\x1f.gossip.v1.SetServiceGetRequest\x1a .gossip.v1.SetServiceGetResponse\x12H\n\x03\x41\x64\x64\x12\x1f.gossip.v1.SetServiceAddRequest\x1a .gossip.v1.SetServiceAddResponse\x12Q\n\x06Remove\x12\".gossip.v1.SetServiceRemoveRequest\x1a#.gossip.v1.SetServiceRemoveResponse\x12K\n\x04List\x12 .gossip.v1.SetServiceListRequest\x1a!.gossip.v1.SetServiceListResponse\x12P\n\x05Watch\x12!.gossip.v1.SetServiceWatchRequest\x1a\".gossip.v1.SetServiceWatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13gossip/v1/set.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"\'\n\nSetSummary\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\"o\n\x14SetServiceGetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"\x87\x01\n\x15SetServiceGetResponse\x12\"\n\x08\x65lements\x18\x01 \x03(\x0b\x32\x10.gossip.v1.Value\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"\x97\x01\n\x14SetServiceAddRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x08\x65lements\x18\x02 \x03(\x0b\x32\x10.gossip.v1.Value\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x04 \x01(\x0e\x32\x15.gossip.v1.Durability\"v\n\x15SetServiceAddResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\r\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"\x9a\x01\n\x17SetServiceRemoveRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x08\x65lements\x18\x02 \x03(\x0b\x32\x10.gossip.v1.Value\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x04 \x01(\x0e\x32\x15.gossip.v1.Durability\"{\n\x18SetServiceRemoveResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12\x0f\n\x07removed\x18\x02 \x01(\r\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"s\n\x15SetServiceListRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"V\n\x16SetServiceListResponse\x12#\n\x04sets\x18\x01 \x03(\x0b\x32\x15.gossip.v1.SetSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"c\n\x16SetServiceWatchRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\"\xc1\x01\n\x17SetServiceWatchResponse\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.gossip.v1.SetEventKind\x12\x0b\n\x03key\x18\x02 \x01(\t\x12!\n\x07\x65lement\x18\x03 \x01(\x0b\x32\x10.gossip.v1.Value\x12\x1b\n\x03\x64ot\x18\x04 \x01(\x0b\x32\x0e.gossip.v1.Dot\x12\r\n\x05\x63lock\x18\x05 \x01(\x04\x12\x14\n\x0cresume_token\x18\x06 \x01(\t\x12\r\n\x05\x63\x61use\x18\x07 \x01(\t*\xb7\x01\n\x0cSetEventKind\x12\x1e\n\x1aSET_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14SET_EVENT_KIND_RESET\x10\x01\x12\x1b\n\x17SET_EVENT_KIND_SNAPSHOT\x10\x02\x12\x1a\n\x16SET_EVENT_KIND_CURRENT\x10\x03\x12\x18\n\x14SET_EVENT_KIND_ADDED\x10\x04\x12\x1a\n\x16SET_EVENT_KIND_REMOVED\x10\x05\x32\x92\x03\n\nSetService\x12H\n\x03Get\x12\x1f.gossip.v1.SetServiceGetRequest\x1a .gossip.v1.SetServiceGetResponse\x12H\n\x03\x41\x64\x64\x12\x1f.gossip.v1.SetServiceAddRequest\x1a .gossip.v1.SetServiceAddResponse\x12Q\n\x06Remove\x12\".gossip.v1.SetServiceRemoveRequest\x1a#.gossip.v1.SetServiceRemoveResponse\x12K\n\x04List\x12 .gossip.v1.SetServiceListRequest\x1a!.gossip.v1.SetServiceListResponse\x12P\n\x05Watch\x12!.gossip.v1.SetServiceWatchRequest\x1a\".gossip.v1.SetServiceWatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gossip_grpc.gen.gossip.v1.set_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SETEVENTKIND']._serialized_start=1371
-  _globals['_SETEVENTKIND']._serialized_end=1554
+  _globals['_SETEVENTKIND']._serialized_start=1409
+  _globals['_SETEVENTKIND']._serialized_end=1592
   _globals['_SETSUMMARY']._serialized_start=58
   _globals['_SETSUMMARY']._serialized_end=97
   _globals['_SETSERVICEGETREQUEST']._serialized_start=99
   _globals['_SETSERVICEGETREQUEST']._serialized_end=210
-  _globals['_SETSERVICEGETRESPONSE']._serialized_start=212
-  _globals['_SETSERVICEGETRESPONSE']._serialized_end=310
-  _globals['_SETSERVICEADDREQUEST']._serialized_start=313
-  _globals['_SETSERVICEADDREQUEST']._serialized_end=464
-  _globals['_SETSERVICEADDRESPONSE']._serialized_start=466
-  _globals['_SETSERVICEADDRESPONSE']._serialized_end=584
-  _globals['_SETSERVICEREMOVEREQUEST']._serialized_start=587
-  _globals['_SETSERVICEREMOVEREQUEST']._serialized_end=741
-  _globals['_SETSERVICEREMOVERESPONSE']._serialized_start=743
-  _globals['_SETSERVICEREMOVERESPONSE']._serialized_end=866
-  _globals['_SETSERVICELISTREQUEST']._serialized_start=868
-  _globals['_SETSERVICELISTREQUEST']._serialized_end=983
-  _globals['_SETSERVICELISTRESPONSE']._serialized_start=985
-  _globals['_SETSERVICELISTRESPONSE']._serialized_end=1071
-  _globals['_SETSERVICEWATCHREQUEST']._serialized_start=1073
-  _globals['_SETSERVICEWATCHREQUEST']._serialized_end=1172
-  _globals['_SETSERVICEWATCHRESPONSE']._serialized_start=1175
-  _globals['_SETSERVICEWATCHRESPONSE']._serialized_end=1368
-  _globals['_SETSERVICE']._serialized_start=1557
-  _globals['_SETSERVICE']._serialized_end=1959
+  _globals['_SETSERVICEGETRESPONSE']._serialized_start=213
+  _globals['_SETSERVICEGETRESPONSE']._serialized_end=348
+  _globals['_SETSERVICEADDREQUEST']._serialized_start=351
+  _globals['_SETSERVICEADDREQUEST']._serialized_end=502
+  _globals['_SETSERVICEADDRESPONSE']._serialized_start=504
+  _globals['_SETSERVICEADDRESPONSE']._serialized_end=622
+  _globals['_SETSERVICEREMOVEREQUEST']._serialized_start=625
+  _globals['_SETSERVICEREMOVEREQUEST']._serialized_end=779
+  _globals['_SETSERVICEREMOVERESPONSE']._serialized_start=781
+  _globals['_SETSERVICEREMOVERESPONSE']._serialized_end=904
+  _globals['_SETSERVICELISTREQUEST']._serialized_start=906
+  _globals['_SETSERVICELISTREQUEST']._serialized_end=1021
+  _globals['_SETSERVICELISTRESPONSE']._serialized_start=1023
+  _globals['_SETSERVICELISTRESPONSE']._serialized_end=1109
+  _globals['_SETSERVICEWATCHREQUEST']._serialized_start=1111
+  _globals['_SETSERVICEWATCHREQUEST']._serialized_end=1210
+  _globals['_SETSERVICEWATCHRESPONSE']._serialized_start=1213
+  _globals['_SETSERVICEWATCHRESPONSE']._serialized_end=1406
+  _globals['_SETSERVICE']._serialized_start=1595
+  _globals['_SETSERVICE']._serialized_end=1997
 # @@protoc_insertion_point(module_scope)

@@ -124,6 +124,7 @@ class SetServiceGetResponse(google.protobuf.message.Message):
     ELEMENTS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     SIZE_FIELD_NUMBER: builtins.int
+    SESSION_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Where the next page begins; empty on the last one."""
     size: builtins.int
@@ -132,14 +133,20 @@ class SetServiceGetResponse(google.protobuf.message.Message):
     def elements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[gossip_grpc.gen.gossip.v1.common_pb2.Value]:
         """The elements: text in order of code points, then bytes in order of bytes."""
 
+    @property
+    def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
+        """Token of what was read: the additions of the elements in this page. Absent if there are none."""
+
     def __init__(
         self,
         *,
         elements: collections.abc.Iterable[gossip_grpc.gen.gossip.v1.common_pb2.Value] | None = ...,
         next_page_token: builtins.str = ...,
         size: builtins.int = ...,
+        session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["elements", b"elements", "next_page_token", b"next_page_token", "size", b"size"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["elements", b"elements", "next_page_token", b"next_page_token", "session", b"session", "size", b"size"]) -> None: ...
 
 global___SetServiceGetResponse = SetServiceGetResponse
 
