@@ -32,7 +32,7 @@ from gossip_grpc.core.records import Accusation, Dot, Event, Kind, Lease, Member
 from gossip_grpc.core.sessions import Session
 from gossip_grpc.core.sync import Delta, Digest, layers
 from gossip_grpc.errors import LocalError, Reason, RemoteError
-from gossip_grpc.gen.gossip.v1 import common_pb2, counter_pb2, kv_pb2, peer_pb2
+from gossip_grpc.gen.gossip.v1 import common_pb2, counter_pb2, event_pb2, kv_pb2, peer_pb2
 from gossip_grpc.tokens import MAX_ENTRIES
 
 PROTOCOL = 2
@@ -331,7 +331,7 @@ class _Encoder:
     def event(self, record: Record, origin: int) -> None:
         event = event_of(record)
         self.size += _size(event.topic) + _size(event.payload) + _size(event.ordering_key) + _RECORD_OVERHEAD
-        message = self.message.events.add(
+        message = self._message.events.add(
             origin=origin,
             sequence=record.sequence,
             clock=record.clock,
@@ -800,6 +800,19 @@ def encode_entry(record: Record) -> kv_pb2.Entry:
         entry.expires_at_unix_milliseconds = lease.expires_at
         entry.ephemeral = lease.ephemeral
     return entry
+
+
+def encode_event(record: Record) -> event_pb2.Event:
+    """An event."""
+    event = event_of(record)
+    return event_pb2.Event(
+        dot=encode_dot(record),
+        topic=event.topic,
+        payload=encode_value(event.payload),
+        ordering_key=event.ordering_key,
+        published_at_unix_milliseconds=event.at,
+        clock=record.clock,
+    )
 
 
 def clamp(value: int) -> int:

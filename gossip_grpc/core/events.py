@@ -10,7 +10,6 @@ Events are forgotten `retention` seconds after they were told. Their dots stay c
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 from gossip_grpc.core.coverage import Coverage
@@ -29,7 +28,8 @@ class Events:
 
     def __init__(self, coverage: Coverage) -> None:
         self._coverage = coverage
-        self._told: deque[tuple[float, Record]] = deque()  # with the time each was told
+        self._number = 0
+        self._told: dict[int, tuple[float, Record]] = {}  # with the time each was told
         self._last: dict[Origin, int] = {}  # the last one told
         self._waiting: dict[Origin, dict[int, tuple[float, Record]]] = {}  # by the one that each waits for
 
@@ -62,14 +62,23 @@ class Events:
         waiting = (since for waiting in self._waiting.values() for since, _ in waiting.values())
         return min(waiting, default=float("inf")) + PATIENCE
 
-    def retained(self) -> Iterator[Record]:
-        """What has been told and is kept, in that order."""
-        return (record for _, record in self._told)
+    @property
+    def kept(self) -> range:
+        """The numbers of those that have been told and are kept."""
+        return range(self._number - len(self._told) + 1, self._number + 1)
+
+    def told(self, number: int) -> Record:
+        """The event of that number, if it is kept."""
+        return self._told[number][1]
 
     def forget(self, now: float, retention: float) -> Iterator[Record]:
         """Take those that were told `retention` seconds ago."""
-        while self._told and now - self._told[0][0] >= retention:
-            yield self._told.popleft()[1]
+        for number in self.kept:
+            since, record = self._told[number]
+            if now - since < retention:
+                break
+            del self._told[number]
+            yield record
 
     def fold(self) -> None:
         """Lives that ended long ago publish no more."""
@@ -88,7 +97,9 @@ class Events:
         told = [record]
         while (following := waiting.pop(told[-1].sequence, None)) is not None:
             told.append(following[1])
-        self._told.extend((now, one) for one in told)
+        for one in told:
+            self._number += 1
+            self._told[self._number] = (now, one)
         self._last[record.origin] = max(self._last.get(record.origin, 0), told[-1].sequence)
         if not waiting:
             self._waiting.pop(record.origin, None)

@@ -17,6 +17,9 @@ DEFAULT_PAGE = 1_000
 MAX_ELEMENTS = 1_000
 """Most set elements in one call."""
 
+MAX_TOPICS = 100
+"""Most topics in one subscription."""
+
 MAX_WIRE_KEY_BYTES = 4 << 10
 """Longest key accepted from a peer: what `max_key_bytes` may be raised to, so that limits may differ between nodes."""
 
@@ -37,7 +40,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes of UTF-8 or raw data; `max_records` counts live records and tombstones of one node."""
+    """Sizes in bytes of UTF-8 or raw data; `max_records` counts live records, tombstones and events of one node."""
 
     max_key_bytes: int = 512
     max_value_bytes: int = 1 << 20

@@ -460,9 +460,14 @@ class Store:
         """Number of events that are kept."""
         return len(self._events)
 
-    def events(self) -> Iterator[Record]:
-        """The events that have been told to subscribers and are kept, in that order."""
-        return self._events.retained()
+    @property
+    def events_told(self) -> range:
+        """The numbers of the events that have been told to subscribers and are kept, in that order."""
+        return self._events.kept
+
+    def event(self, number: int) -> Record:
+        """The event of a number in `events_told`."""
+        return self._events.told(number)
 
     def tell_events(self, now: float) -> None:
         """Tell the events that have waited long enough for others, or have what they waited for."""
@@ -790,7 +795,7 @@ class Store:
 
     # Keeping the parts together
 
-    def _apply(self, record: Record, now: float, *, guarded: bool = True) -> bool:  # noqa: PLR0912  the hot path: what it would call costs more than it reads better
+    def _apply(self, record: Record, now: float, *, guarded: bool = True) -> bool:
         """Put a record into its slot if it wins there; returns whether it did.
 
         A repair is not `guarded`: what a peer with the same coverage holds is no ghost.

@@ -20,29 +20,29 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
-class _SubscribeFrom:
+class _SubscriptionStart:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
 
-class _SubscribeFromEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SubscribeFrom.ValueType], builtins.type):
+class _SubscriptionStartEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SubscriptionStart.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
-    SUBSCRIBE_FROM_UNSPECIFIED: _SubscribeFrom.ValueType  # 0
+    SUBSCRIPTION_START_UNSPECIFIED: _SubscriptionStart.ValueType  # 0
     """As NOW."""
-    SUBSCRIBE_FROM_NOW: _SubscribeFrom.ValueType  # 1
+    SUBSCRIPTION_START_NOW: _SubscriptionStart.ValueType  # 1
     """Those that come to this node from now on."""
-    SUBSCRIBE_FROM_RETAINED: _SubscribeFrom.ValueType  # 2
+    SUBSCRIPTION_START_RETAINED: _SubscriptionStart.ValueType  # 2
     """Those that this node still keeps, then those that come."""
 
-class SubscribeFrom(_SubscribeFrom, metaclass=_SubscribeFromEnumTypeWrapper):
+class SubscriptionStart(_SubscriptionStart, metaclass=_SubscriptionStartEnumTypeWrapper):
     """Which events a subscription begins with."""
 
-SUBSCRIBE_FROM_UNSPECIFIED: SubscribeFrom.ValueType  # 0
+SUBSCRIPTION_START_UNSPECIFIED: SubscriptionStart.ValueType  # 0
 """As NOW."""
-SUBSCRIBE_FROM_NOW: SubscribeFrom.ValueType  # 1
+SUBSCRIPTION_START_NOW: SubscriptionStart.ValueType  # 1
 """Those that come to this node from now on."""
-SUBSCRIBE_FROM_RETAINED: SubscribeFrom.ValueType  # 2
+SUBSCRIPTION_START_RETAINED: SubscriptionStart.ValueType  # 2
 """Those that this node still keeps, then those that come."""
-global___SubscribeFrom = SubscribeFrom
+global___SubscriptionStart = SubscriptionStart
 
 class _SubscriptionEventKind:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -181,9 +181,11 @@ class EventServiceSubscribeRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TOPICS_FIELD_NUMBER: builtins.int
-    FROM_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
     RESUME_TOKEN_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    start: global___SubscriptionStart.ValueType
+    """What to begin with, where there is no token."""
     resume_token: builtins.str
     """The last `resume_token` that was received, with the same topics: what came after it is sent, if this node still has
     it. If not, or if the token is of another node, RESET comes first, and then all that this node keeps: some of it
@@ -201,11 +203,12 @@ class EventServiceSubscribeRequest(google.protobuf.message.Message):
         self,
         *,
         topics: collections.abc.Iterable[builtins.str] | None = ...,
+        start: global___SubscriptionStart.ValueType = ...,
         resume_token: builtins.str = ...,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["from", b"from", "resume_token", b"resume_token", "session", b"session", "topics", b"topics"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["resume_token", b"resume_token", "session", b"session", "start", b"start", "topics", b"topics"]) -> None: ...
 
 global___EventServiceSubscribeRequest = EventServiceSubscribeRequest
 
