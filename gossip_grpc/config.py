@@ -435,9 +435,9 @@ class Config:
     max_watchers: int = _setting(
         _LIMITS.max_watchers,
         rule=Number(kind=int, low=0, high=100_000),
-        help="How many clients may watch the members at a time.",
-        trade_off="Too low: clients are refused. Too high: when many members change at once, as after a partition, the "
-        "node is busy telling all of them.",
+        help="How many clients may watch at a time: members, entries, counters and sets together.",
+        trade_off="Too low: clients are refused. Too high: when much changes at once, the node is busy telling all of "
+        "them; those that it cannot tell in time are cut off, with a token to go on with.",
     )
     chunk_bytes: int = _setting(
         _LIMITS.chunk_bytes,

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from google.protobuf.message import Message
 
 from gossip_grpc import __version__, bulk, members, wire
+from gossip_grpc.changes import KeyView
 from gossip_grpc.core.elements import Place, element_at
-from gossip_grpc.core.feed import Update
 from gossip_grpc.core.leases import lease_of
 from gossip_grpc.core.limits import MAX_ELEMENTS, MAX_TOPICS
 from gossip_grpc.core.membership import Peer
@@ -47,7 +47,6 @@ from gossip_grpc.key_views import CounterView, KeyValueView, SetView
 from gossip_grpc.peering import Probe
 from gossip_grpc.storage.schema import FORMAT
 from gossip_grpc.usage import limit_uses
-from gossip_grpc.watching import View
 
 PING_TIMEOUT = 2.0
 """Seconds that a member may take to answer Ping."""
@@ -523,9 +522,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         return cluster_pb2.ClusterServiceLeaveResponse(peers=peers)
 
 
-async def _watch(
-    node: Node, view: Callable[[Store, str], View[Update, M]], request: Any, context: Any
-) -> AsyncIterator[M]:
+async def _watch(node: Node, view: Callable[[Store, str], KeyView[M]], request: Any, context: Any) -> AsyncIterator[M]:
     """What a watcher of keys is told."""
     node.limits.check_prefix(request.prefix)
     await node.sessions.reach(request, context)

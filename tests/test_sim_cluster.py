@@ -20,7 +20,7 @@ from gossip_grpc.sim.schedule import format, parse  # noqa: A004 - the counterpa
 from gossip_grpc.sim.stats import percentile, report
 from gossip_grpc.sim.world import World
 
-HEAVY = ("late-joiner", "write-storm")
+HEAVY = ("folded-lives", "late-joiner", "long-partition", "restored-backup", "write-storm")
 """Scenarios that take seconds."""
 
 SMALL = "# Small: two nodes.\ncluster 2\nat 1s n1 put a 1\nat 2s agree 1s\nend 4s\n"
@@ -58,6 +58,7 @@ def test_scenarios_are_shipped() -> None:
     wanted = {
         "quiet", "write-storm", "loss-25", "split-and-heal", "rolling-restart", "slow-node", "flapping-link",
         "late-joiner", "swapped-clusters", "half-lost", "one-way-cut", "clock-jumps", "paused-node", "cold-start",
+        "long-partition", "folded-lives", "restored-backup",
     }  # fmt: skip
     assert set(shipped()) == wanted
 

@@ -38,9 +38,15 @@ at 2s      n1 reset hits
 at 2s      n1 set-add s x "y z"   # two elements
 at 2s      n1 set-remove s x
 at 2s      n1 fill bulk 1000
+at 2s      n1 put session x ttl=3s
+at 2s      n1 put service y ttl=1500ms ephemeral
+at 2s      n1 put owner "ttl=3s" ephemeral
+at 2s      snapshot n2
 at 3s      crash n2 disk
 at 3s      crash n3
 at 5s      restart n2
+at 5s      restore n3
+at 5s      restore n3 unmarked
 at 5s      pause n3
 at 7s      resume n3
 at 8s      cut n1 n2 | n3 | n4 n5
@@ -81,10 +87,15 @@ def test_everything_is_understood() -> None:
     )
     assert schedule.end == 3600.0
     found = {format_action(action): action for action in schedule.actions}
-    assert len(found) == len(schedule.actions) == 29
+    assert len(found) == len(schedule.actions) == 35
     assert found['n1 put a "some text # with a hash"'].args == ("a", "some text # with a hash")
     assert found['n1 set-add s x "y z"'].args == ("s", "x", "y z")
     assert found["n1 fill bulk 1000"].args == ("bulk", 1000)
+    assert found["n1 put session x ttl=3s"].args == ("session", "x", 3.0, False)
+    assert found["n1 put service y ttl=1.5s ephemeral"].args == ("service", "y", 1.5, True)
+    assert found["n1 put owner ttl=3s ephemeral"].args == ("owner", "ttl=3s", 0.0, True)
+    assert found["restore n3"].args == (False,)
+    assert found["restore n3 unmarked"].args == (True,)
     assert found["crash n2 disk"].args == (True,)
     assert found["crash n3"].args == (False,)
     assert found["cut n1 n2 | n3 | n4 n5"].args == (False, ("n1", "n2"), ("n3",), ("n4", "n5"))
@@ -245,6 +256,8 @@ def action(
 one = st.tuples(names)
 client = st.one_of(
     action("put", st.tuples(st.one_of(names, st.just("any"))), st.tuples(words, words), somebody),
+    action("put", one, st.tuples(words, words, intervals, st.booleans())),
+    action("put", one, st.tuples(words, words, st.just(0.0), st.just(value=True))),
     action("delete", one, st.tuples(words), somebody),
     action("get", one, st.tuples(words), st.just("s1")),
     action("add", one, st.tuples(words, st.integers(-(2**63), 2**63))),
@@ -260,6 +273,8 @@ repeats = st.builds(
 others = st.one_of(
     action("crash", one, st.tuples(st.booleans())),
     action("restart", one, st.just(())),
+    action("snapshot", one, st.just(())),
+    action("restore", one, st.tuples(st.booleans())),
     action("cut", st.just(()), st.sampled_from([(True, ("n1",), ("n2", "B1")), (False, ("n1",), ("n2",), ("n3",))])),
     action("heal", st.just(()), st.just(())),
     action(

@@ -317,6 +317,83 @@ def test_a_crash_with_its_disk_goes_on_as_the_same_origin() -> None:
     assert made.agreed()
 
 
+def test_what_a_node_restarts_with_came_from_its_disk_and_not_from_its_memory() -> None:
+    made = world("cluster 3\nat 1s n1 put a 1\nat 3s crash n1 disk\nat 4s restart n1\nend 8s")
+    made.run_until(3.5)
+    before = made.hosts["n1"].store
+    made.run_until(4.5)
+    after = made.hosts["n1"].store
+    assert after is not before
+    assert after.register("a") == before.register("a")
+    # Whoever crashes such a node without having said so in the schedule gets the same.
+    made.apply(Action(4.5, "crash", ("n2",), (True,)))
+    made.apply(Action(4.6, "restart", ("n2",)))
+    assert values(made, "a") == {"n1": "1", "n2": "1", "n3": "1"}
+
+
+RESTORED = (
+    "cluster 3\nat 1s n1 put a 1\nat 2s snapshot n1\nat 3s n1 put b 2\nat 4s crash n1\nat 5s restore n1{}\nend 12s"
+)
+
+
+def test_a_restored_backup_begins_a_new_life_and_loses_nothing_of_what_others_had() -> None:
+    made = ran(RESTORED.format(""), 12.0)
+    first, second = (life for life in made.history.lives if life.node == "n1")
+    assert second.from_disk
+    assert second.restored
+    assert second.origin.generation == first.origin.generation + 5000
+    assert having(made, "a") == having(made, "b") == {"n1", "n2", "n3"}
+    assert made.agreed()
+
+
+def test_a_copy_that_nobody_marked_begins_a_new_life_when_a_peer_knows_more_of_it() -> None:
+    made = ran(RESTORED.format(" unmarked"), 12.0)
+    first, second = (life for life in made.history.lives if life.node == "n1")
+    assert second.origin == first.origin
+    assert made.hosts["n1"].store.origin.generation > first.origin.generation
+    assert having(made, "b") == {"n1", "n2", "n3"}
+    assert made.agreed()
+    lost = made.history.writes[1].dots[0]
+    assert made.history.undone(lost)
+    assert not made.history.undone(made.history.writes[0].dots[0])
+
+
+def test_there_is_no_restoring_without_a_snapshot_or_over_a_node_that_runs() -> None:
+    made = ran("cluster 2\nat 1s restore n2\nat 2s crash n1\nat 2s snapshot n1\nat 3s restore n1\nend 5s", 5.0)
+    assert not made.hosts["n1"].up
+    assert len(made.history.lives) == 2
+
+
+def test_a_value_is_shown_until_its_time_has_come_by_each_nodes_wall_clock() -> None:
+    made = world("cluster 3\nat 1s n1 put a 1 ttl=4s\nat 2s skew n3 +2s\nend 12s")
+    made.run_until(2.9)
+    assert having(made, "a") == {"n1", "n2", "n3"}
+    made.run_until(4.0)
+    assert having(made, "a") == {"n1", "n2"}
+    made.run_until(5.5)
+    assert having(made, "a") == set()
+
+
+def test_a_clock_that_runs_away_does_not_keep_a_value() -> None:
+    made = ran("cluster 2\nat 1s drift n2 0.5\nat 2s n1 put a 1 ttl=10s\nend 30s", 11.9)
+    assert having(made, "a") == {"n1", "n2"}
+    made.run_until(15.0)
+    assert having(made, "a") == set()
+
+
+def test_an_ephemeral_value_is_hidden_while_its_node_is_dead_and_gone_with_its_life() -> None:
+    made = world("cluster 4\nat 1s n1 put a 1 ephemeral\nat 2s pause n1\nat 20s resume n1\nat 30s crash n1\nend 60s")
+    made.run_until(15.0)
+    assert having(made, "a") == {"n1"}
+    made.run_until(28.0)
+    assert having(made, "a") == {"n1", "n2", "n3", "n4"}
+    made.run_until(50.0)
+    assert having(made, "a") == set()
+    made.apply(Action(50.0, "restart", ("n1",)))
+    made.run_until(60.0)
+    assert having(made, "a") == set()
+
+
 def test_a_node_without_a_process_refuses_at_once() -> None:
     text = f"cluster 2 {SILENT}\nnetwork latency=10ms\nat 1s crash n2\nat 2s n1 put a 1\nend 5s"
     failed = [event for event in events_of(text) if event.kind == "failed"]

@@ -633,6 +633,26 @@ async def test_a_piece_of_the_snapshot_is_small_in_number_and_in_bytes() -> None
     assert sizes(SetView(watched.store, "")) == [200, 200, 100, 2, 1]
 
 
+async def test_changes_of_other_keys_are_nothing_that_a_watcher_falls_behind_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changes, "KEPT", 10)
+    watched = Watched()
+    async with aclosing(watched.kv("a")) as stream:
+        await take(stream, 1)
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.01)  # until it waits, which nothing tells
+        for number in range(50):
+            watched.put("b", str(number))
+            watched.changes.refresh()
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        watched.put("a")
+        watched.changes.refresh()
+        async with asyncio.timeout(DEADLINE):
+            assert told([await waiting]) == ["put a >v"]
+
+
 # Slow and too many
 
 

@@ -73,6 +73,9 @@ MAX_TTL = 315_360_000_000
 DIGEST_ROUNDS = 10
 """While tombstones wait to be settled, every one of so many rounds compares whole digests, not their hashes."""
 
+DIVERGED = "fingerprints differ at equal coverage; exchanging everything"
+"""The event of a heal's beginning."""
+
 MAX_CONFLICTS = 100
 """Lives of other nodes under our id that are logged, each once."""
 
@@ -779,7 +782,7 @@ class Engine:
     def _heal(self, node_id: str, ours: Digest, theirs: Digest) -> None:
         self.counters.backstop_heals += 1
         self._notice(
-            "fingerprints differ at equal coverage; exchanging everything",
+            DIVERGED,
             "warning",
             peer=node_id,
             ours=f"{ours.fingerprint:016x}",

@@ -8,6 +8,7 @@ in the core cannot excuse itself. Each yields sentences for people.
 | `reflection`  | I1: a node that covers a write holds it, or what supersedes it, or it was deleted and purged      |
 | `invention`   | nobody holds what nobody wrote                                                                    |
 | `ghosts`      | who covers a deletion shows nothing that the deleter had seen                                     |
+| `leases`      | a value that is not to stay is shown until it is over or its node is gone, and no longer          |
 | `counters`    | a counter is the sum of the additions covered, less what resets covered had seen of it            |
 | `sets`        | additions win: an element is there if an addition of it is covered that no covered removal saw    |
 | `causality`   | who writes over what it has seen wins; no dot names two writes                                    |
@@ -34,9 +35,22 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Set
 from typing import Any
 
-from gossip_grpc.core.records import SYSTEM_KINDS, USER_KINDS, Dot, Kind, Origin, Record, Value, fingerprint
+from gossip_grpc.core.leases import lease_of
+from gossip_grpc.core.records import (
+    SYSTEM_KINDS,
+    USER_KINDS,
+    Dot,
+    Kind,
+    Lease,
+    Origin,
+    Record,
+    Value,
+    fingerprint,
+    value_of,
+)
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Digest
+from gossip_grpc.sim.expiry import is_over, is_shown, may_be_over
 from gossip_grpc.sim.history import Write
 from gossip_grpc.sim.host import Host
 from gossip_grpc.sim.world import PRELOAD, World
@@ -46,7 +60,7 @@ MAX_MESSAGE = 4 << 20
 Slot = tuple[Kind, Any]
 
 Deletion = tuple[Record, Set[Dot]]
-"""A tombstone as it was written, and what its writer had seen about it."""
+"""A tombstone, or what becomes one, as it was written, and what its writer had seen about it."""
 
 
 class Truth:
@@ -54,13 +68,16 @@ class Truth:
 
     def __init__(self, world: World, cluster: str) -> None:
         self.cluster = cluster
-        self.hosts = [host for host in world.hosts.values() if host.cluster == cluster and host.up]
-        names = {host.name for host in world.hosts.values() if host.cluster == cluster}
+        self.machines = [host for host in world.hosts.values() if host.cluster == cluster]
+        self.hosts = [host for host in self.machines if host.up]
+        self.now = world.now
+        names = {host.name for host in self.machines}
         self.writes = [write for write in world.history.writes if write.acknowledged and write.node in names]
         self.lives = [life for life in world.history.lives if life.node in names]
         self.slots: dict[Slot, list[Record]] = defaultdict(list)
         self.adds: dict[str, dict[Origin, list[tuple[Dot, int]]]] = defaultdict(lambda: defaultdict(list))
         self.resets: dict[str, list[Write]] = defaultdict(list)
+        self._writes = {dot: write for write in self.writes for dot in write.dots}
         for write in self.writes:
             for record in write.records:
                 self.slots[record.kind, record.slot].append(record)
@@ -70,6 +87,7 @@ class Truth:
                     self.adds[key][record.origin].append((record.dot, amount))
             elif write.verb == "reset":
                 self.resets[write.args[0]].append(write)
+        self.folds = world.history.folds
         self.rotten: set[Slot] = {(Kind.REGISTER, key) for _, node, key in world.history.rots if node in names}
 
     def kept(self) -> Iterator[tuple[Slot, list[Record]]]:
@@ -77,6 +95,29 @@ class Truth:
         for slot, records in self.slots.items():
             if slot not in self.rotten:
                 yield slot, records
+
+    def leases(self) -> set[str]:
+        """The keys of registers that ever held a value that was not to stay."""
+        return {str(slot) for (_, slot), records in self.kept() if any(record.is_lease for record in records)}
+
+    def covers(self, host: Host, record: Record) -> bool:
+        """Whether a host reflects a write for certain.
+
+        It does not only because somebody folded the life that wrote it without having seen it: see folds.py.
+        """
+        return host.store.coverage.covers(record.origin, record.sequence) and not self.folds.doubts(record.dot)
+
+    def doubtful(self, records: Iterable[Record]) -> list[Record]:
+        """Those of which nobody knows who reflects them."""
+        return [record for record in records if self.folds.doubts(record.dot)] if self.folds else []
+
+    def seen(self, record: Record) -> Set[Dot]:
+        """What the writer of a record had seen about it."""
+        return self._writes[record.dot].seen
+
+    def deletes(self, record: Record) -> bool:
+        """Whether a record deletes what it supersedes, and may itself be purged one day."""
+        return record.is_tombstone or (record.is_lease and may_be_over(self.machines, record, self.now))
 
 
 Check = Callable[[World, Truth], Iterator[str]]
@@ -108,20 +149,23 @@ def _run(world: World, checks: dict[str, Check]) -> list[str]:
 def reflection(_world: World, truth: Truth) -> Iterator[str]:
     """I1: who covers a write holds it, or what supersedes it, or the slot was deleted and purged since."""
     for (kind, slot), records in truth.kept():
+        doubtful = truth.doubtful(records)
         for host in truth.hosts:
             store = host.store
-            covered = [record for record in records if store.coverage.covers(record.origin, record.sequence)]
+            covered = [record for record in records if truth.covers(host, record)]
             if not covered:
                 continue
             best = max(covered, key=order)
             held = store.get(kind, slot)
             if held is not None and order(held) >= order(best):
                 continue
-            if best.is_tombstone and (held is None or purged(store, best)):
+            if truth.deletes(best) and (held is None or purged(store, best)):
                 continue
+            if any(order(record) > order(best) for record in doubtful):
+                continue  # it may have been here, and have been let go of with its life
             if any(aside.dot == best.dot for aside in store.delta(Digest()).superseded):
                 continue  # in the middle of a delta: what supersedes it is still to come
-            yield f"{host.name} covers {best.dot} ({_tell(best)}) but holds {_tell(held)}"
+            yield f"{host.name} covers {best.dot} ({tell(best)}) but holds {tell(held)}"
 
 
 def invention(_world: World, truth: Truth) -> Iterator[str]:
@@ -134,14 +178,25 @@ def invention(_world: World, truth: Truth) -> Iterator[str]:
                 continue
             known = written.get(record.dot)
             if known is None or order(known) != order(record) or known.content != record.content:
-                yield f"{host.name} holds {_tell(record)} as {record.dot}; what was written is {_tell(known)}"
+                yield f"{host.name} holds {tell(record)} as {record.dot}; what was written is {tell(known)}"
 
 
 def ghosts(_world: World, truth: Truth) -> Iterator[str]:
     """Who covers a deletion shows nothing that the deleter had seen."""
-    deletions = [(record, write.seen) for write in truth.writes for record in write.records if record.is_tombstone]
+    deletions = [
+        (record, write.seen)
+        for write in truth.writes
+        for record in write.records
+        if record.deletes and (record.kind, record.slot) not in truth.rotten and not truth.folds.doubts(record.dot)
+    ]
     for host in truth.hosts:
-        yield from ghosts_of(host, [one for one in deletions if (one[0].kind, one[0].slot) not in truth.rotten])
+        yield from ghosts_of(host, deletions)
+
+
+def leases(_world: World, truth: Truth) -> Iterator[str]:
+    """A value that is not to stay is shown until it is over or its node is gone, and no longer."""
+    for host in truth.hosts:
+        yield from leases_of(host, truth.leases(), truth.now)
 
 
 def counters(_world: World, truth: Truth) -> Iterator[str]:
@@ -157,8 +212,13 @@ def counters(_world: World, truth: Truth) -> Iterator[str]:
             store = host.store
             expected = 0
             for origin, adds in shares.items():
-                added, subtracted = _share(adds, {dot for dot, _ in adds if store.coverage.covers(*dot)})
-                gone = [(0, 0), *(seen for dot, seen in resets[origin] if store.coverage.covers(*dot))]
+                share = store.get(Kind.COUNTER_SHARE, (key, origin))
+                known = {dot for dot, _ in adds if _reflects(truth, host, dot, share)}
+                if share is None and any(truth.folds.doubts(dot) for dot, _ in adds):
+                    known = set()  # let go of with its life
+                added, subtracted = _share(adds, known)
+                last = store.get(Kind.COUNTER_RESET, (key, origin))
+                gone = [(0, 0), *(seen for dot, seen in resets[origin] if _reflects(truth, host, dot, last))]
                 expected += max(added - max(part[0] for part in gone), 0)
                 expected -= max(subtracted - max(part[1] for part in gone), 0)
             if store.counter(key) != expected:
@@ -168,12 +228,12 @@ def counters(_world: World, truth: Truth) -> Iterator[str]:
 def sets(_world: World, truth: Truth) -> Iterator[str]:
     """An element is in its set if, and only if, an addition is covered that no covered removal had seen."""
     for (kind, slot), records in truth.kept():
-        if kind is not Kind.SET_ELEMENT:
+        if kind is not Kind.SET_ELEMENT or truth.doubtful(records):
             continue
         key, element, origin = slot
         for host in truth.hosts:
             store = host.store
-            covered = [record for record in records if store.coverage.covers(record.origin, record.sequence)]
+            covered = [record for record in records if truth.covers(host, record)]
             additions = [record.content[0] for record in covered if not record.is_tombstone]
             removals = [record for record in covered if record.is_tombstone]
             removed = max((record.content[0] for record in removals), default=0)
@@ -193,13 +253,13 @@ def causality(_world: World, truth: Truth) -> Iterator[str]:
         seen = write.seen
         for record in write.records:
             if record.dot in names:
-                yield f"{record.dot} names two writes: {_tell(names[record.dot])} and {_tell(record)}"
+                yield f"{record.dot} names two writes: {tell(names[record.dot])} and {tell(record)}"
             names[record.dot] = record
             others = ranked[record.kind, record.slot]
             place = bisect_left(others, order(record), key=order)
             for other in others[place:]:  # only what it loses to: next to nothing, but for writes that are concurrent
                 if other.dot in seen:
-                    yield f"{record.dot} ({_tell(record)}) had seen {other.dot} ({_tell(other)}) and yet loses to it"
+                    yield f"{record.dot} ({tell(record)}) had seen {other.dot} ({tell(other)}) and yet loses to it"
             others.insert(place, record)
 
 
@@ -208,7 +268,7 @@ def clocks(_world: World, truth: Truth) -> Iterator[str]:
     for host in truth.hosts:
         for records in truth.slots.values():
             for record in records:
-                if record.clock > host.store.clock.time and host.store.coverage.covers(record.origin, record.sequence):
+                if record.clock > host.store.clock.time and truth.covers(host, record):
                     yield f"{host.name} covers {record.dot} of {record.clock}, and its clock is {host.store.clock.time}"
 
 
@@ -216,15 +276,19 @@ def bookkeeping(_world: World, truth: Truth) -> Iterator[str]:
     """What a store keeps beside its records agrees with them."""
     for host in truth.hosts:
         store = host.store
-        live = [record for record in store.records() if record.kind in USER_KINDS and not record.is_tombstone]
+        held = [record for record in store.records() if record.kind in USER_KINDS and not record.is_tombstone]
+        live = [record for record in held if not record.is_lease]
         if store.fingerprint != sum(map(fingerprint, live)) % 2**64:
             yield f"{host.name}: the fingerprint is not that of its records"
-        if store.live != len(live):
-            yield f"{host.name} counts {store.live} live records and holds {len(live)}"
+        over = [is_over(host, record, truth.now) for record in held if record.is_lease]
+        if not len(live) + over.count(False) <= store.live <= len(held) - over.count(True):
+            over_now = over.count(True)
+            yield f"{host.name} counts {store.live} live records and holds {len(held)}, {over_now} of them over"
         keys = sorted(str(record.slot) for record in live if record.kind is Kind.REGISTER)
-        if list(store.keys()) != keys:
-            yield f"{host.name} lists registers {list(store.keys())} and holds {keys}"
-        if store.tombstones < sum(record.is_tombstone for record in store.records()):
+        keys += [str(record.slot) for record in held if record.is_lease and store.register(str(record.slot)) is record]
+        if list(store.keys()) != sorted(keys):
+            yield f"{host.name} lists registers {list(store.keys())} and holds {sorted(keys)}"
+        if store.tombstones < sum(record.is_tombstone for record in store.records()) + over.count(True):
             yield f"{host.name} counts fewer tombstones than it holds"
 
 
@@ -252,17 +316,26 @@ def convergence(_world: World, truth: Truth) -> Iterator[str]:
         shown = content(other)
         if expected != shown:
             yield f"{first.name} holds {_difference(expected, shown)}, of which {host.name} says otherwise"
+    for key in truth.leases():
+        records = truth.slots[Kind.REGISTER, key]
+        if any(map(truth.deletes, records)) or truth.doubtful(records):
+            continue  # clocks differ
+        holders = {host.name: host.store.get(Kind.REGISTER, key) for host in truth.hosts}
+        if any(record != holders[first.name] for record in holders.values()):
+            words = ", ".join(f"{name} holds {tell(record)}" for name, record in holders.items())
+            yield f"register {key} is not the same everywhere: {words}"
 
 
-def durability(_world: World, truth: Truth) -> Iterator[str]:
+def durability(world: World, truth: Truth) -> Iterator[str]:
     """What was acknowledged is everywhere, unless its writer lost its memory before anybody had it."""
     living = {host.store.origin for host in truth.hosts}
     for write in truth.writes:
         for record in write.records:
-            covering = [host.name for host in truth.hosts if host.store.coverage.covers(*record.dot)]
-            if len(covering) < len(truth.hosts) and (covering or record.origin in living):
+            covering = [host.name for host in truth.hosts if truth.covers(host, record)]
+            kept = record.origin in living and not world.history.undone(record.dot)
+            if len(covering) < len(truth.hosts) and not truth.folds.doubts(record.dot) and (covering or kept):
                 missing = [host.name for host in truth.hosts if host.name not in covering]
-                yield f"{record.dot} ({_tell(record)}) has not reached {', '.join(missing)}"
+                yield f"{record.dot} ({tell(record)}) has not reached {', '.join(missing)}"
 
 
 def owners(_world: World, truth: Truth) -> Iterator[str]:
@@ -279,22 +352,30 @@ def owners(_world: World, truth: Truth) -> Iterator[str]:
             continue
         for host in truth.hosts:
             store = host.store
+            if truth.doubtful(write.records[0] for write in writes):
+                continue
             known = [write for write in writes if store.coverage.covers(*write.records[0].dot)]
             if not known or not all(write.records[0].dot in known[-1].seen for write in known[:-1]):
                 continue
             record = store.register(key)
-            said = known[-1].records[0].content
-            if (None if record is None else record.content) != said:
-                yield f"{host.name} has {_tell(record)} in {key}; its owner's last word was {said!r}"
+            last = known[-1].records[0]
+            if last.is_lease and truth.deletes(last) and record is None:
+                continue
+            if last.is_lease and is_shown(host, last, truth.now) is not True:
+                continue  # `leases` says more
+            if (None if record is None else record.content) != last.content:
+                yield f"{host.name} has {tell(record)} in {key}; its owner's last word was {tell(last)}"
 
 
 def oblivion(world: World, truth: Truth) -> Iterator[str]:
     """When nobody is missing, no tombstone outlives its retention."""
-    if any(life.ended == "crash" for life in truth.lives) or not all(
+    if any(life.ended == "crash" or life.restored for life in truth.lives) or not all(
         host.up or host.left for host in world.hosts.values()
     ):
         return  # what a node wrote last before it lost its memory can never be settled
     quiet = world.now - max((write.time for write in truth.writes), default=0.0)
+    ends = [lease_of(record).expires_at / 1000 for write in truth.writes for record in write.records if record.is_lease]
+    quiet = min([quiet, *(host.wall(world.now) - end for end in ends for host in truth.hosts)])
     for host in truth.hosts:
         if quiet > 2 * host.spec.retention + OBLIVION_GRACE and host.store.tombstones:
             yield f"{host.name} still keeps {host.store.tombstones} tombstones, {quiet:.0f} s after the last write"
@@ -307,7 +388,7 @@ that settle it are some of all."""
 
 _ALWAYS: dict[str, Check] = {
     judge.__name__: judge
-    for judge in (reflection, invention, ghosts, counters, sets, causality, clocks, bookkeeping, messages)
+    for judge in (reflection, invention, ghosts, leases, counters, sets, causality, clocks, bookkeeping, messages)
 }
 _AT_THE_END: dict[str, Check] = {judge.__name__: judge for judge in (convergence, durability, owners, oblivion)}
 
@@ -324,18 +405,38 @@ def ghosts_of(host: Host, deletions: Iterable[Deletion]) -> Iterator[str]:
     """
     store = host.store
     for tombstone, seen in deletions:
-        held = store.get(tombstone.kind, tombstone.slot)
+        slot: Any = tombstone.slot
+        register = tombstone.kind is Kind.REGISTER
+        held = store.register(slot) if register else store.get(tombstone.kind, slot)
         if held is None or held.is_tombstone or not store.coverage.covers(tombstone.origin, tombstone.sequence):
             continue
         if held.content[0] <= tombstone.content[0] if tombstone.kind is Kind.SET_ELEMENT else held.dot in seen:
-            yield f"{host.name} shows {_tell(held)} of {held.dot} and covers its deletion {tombstone.dot}"
+            yield f"{host.name} shows {tell(held)} of {held.dot} and covers its deletion {tombstone.dot}"
+
+
+def leases_of(host: Host, keys: Iterable[str], now: float) -> Iterator[str]:
+    """What a host shows that is over, or hides though it is not.
+
+    Args:
+        host: who is looked at.
+        keys: of the registers to look at.
+        now: virtual time.
+    """
+    store = host.store
+    for key in keys:
+        held = store.get(Kind.REGISTER, key)
+        if held is None or not held.is_lease:
+            continue
+        there = store.register(key) is held
+        if is_shown(host, held, now) not in (there, None):
+            yield f"{host.name} {'shows' if there else 'does not show'} {tell(held)} of {held.dot}"
 
 
 def order(record: Record) -> tuple[Any, ...]:
     """The winner rule of the record's kind, as the design says it."""
     timestamp = (record.clock, record.origin.node_id, record.origin.generation)
     if record.kind is Kind.REGISTER:
-        value = record.content
+        value = value_of(record)
         return (*timestamp, value is not None, isinstance(value, str), value or "")
     if record.kind is Kind.COUNTER_SHARE:
         return (record.sequence,)
@@ -345,11 +446,12 @@ def order(record: Record) -> tuple[Any, ...]:
 
 
 def content(store: Store) -> dict[str, object]:
-    """What users see of a store."""
+    """What users see of a store, without what is not to stay: there each goes by its own clock and view."""
     shown: dict[str, object] = {}
     for key in store.keys():
         record = store.register(key)
-        shown[f"register {key}"] = None if record is None else record.content
+        if record is None or not record.is_lease:
+            shown[f"register {key}"] = None if record is None else record.content
     for key in store.counter_keys():
         shown[f"counter {key}"] = store.counter(key)
     for key in store.set_keys():
@@ -360,6 +462,15 @@ def content(store: Store) -> dict[str, object]:
 def purged(store: Store, tombstone: Record) -> bool:
     """Whether the store, or one that it took everything from, has purged a tombstone."""
     return store.floor.get(tombstone.origin, 0) >= tombstone.sequence
+
+
+def _reflects(truth: Truth, host: Host, dot: Dot, held: Record | None) -> bool:
+    """Whether a host reflects what a share or a reset says; in doubt, whether what it holds is that or says more."""
+    if not host.store.coverage.covers(*dot):
+        return False
+    if not truth.folds.doubts(dot):
+        return True
+    return held is not None and held.origin == dot.origin and held.sequence >= dot.sequence
 
 
 def _share(adds: list[tuple[Dot, int]], known: Container[Dot]) -> tuple[int, int]:
@@ -378,13 +489,17 @@ def _difference(one: dict[str, object], other: dict[str, object]) -> str:
     return ", ".join(f"{name} = {one.get(name)!r}" for name in different[:3])
 
 
-def _tell(record: Record | None) -> str:
+def tell(record: Record | None) -> str:
     """A record in words."""
     if record is None:
         return "nothing"
     slot: Any = record.slot
     if record.kind is Kind.REGISTER:
-        return f"{record.slot} deleted" if record.is_tombstone else f"{record.slot} = {record.content!r}"
+        content = record.content
+        if isinstance(content, Lease):
+            end = f" until {content.expires_at / 1000:.3f}" if content.expires_at else ""
+            return f"{record.slot} = {content.value!r}{end}{', ephemeral' if content.ephemeral else ''}"
+        return f"{record.slot} deleted" if record.is_tombstone else f"{record.slot} = {content!r}"
     if record.kind is Kind.SET_ELEMENT:
         key, element, origin = slot
         return f"{element!r} {'removed from' if record.is_tombstone else 'added to'} {key} by {origin}"

@@ -12,12 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from gossip_grpc.core import engine as engine_module
+from gossip_grpc.core import leases as leases_module
 from gossip_grpc.core import records as records_module
 from gossip_grpc.core import store as store_module
 from gossip_grpc.core import sync as sync_module
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.engine import Engine
+from gossip_grpc.core.journal import Area, Changes, Knowledge
 from gossip_grpc.core.messages import Call
 from gossip_grpc.core.records import RANKS, Kind, Origin, Record
 from gossip_grpc.core.sessions import Session
@@ -326,6 +328,67 @@ def tombstones_never_purged() -> list[Patch]:
     return [(Store, "purge", lambda self, now, retention: 0)]
 
 
+# Values that are not to stay
+
+
+def ended_value_shown() -> list[Patch]:
+    """A value stays when its time has come."""
+    return [(Store, "expire", lambda self, now: 0), (Store, "next_expiry", lambda self: float("inf"))]
+
+
+def ended_value_forgotten_at_once() -> list[Patch]:
+    """A value that is over is forgotten, where it should stand for its own deletion."""
+    original = Store._age
+
+    def age(self: Store, record: Record) -> None:
+        original(self, record)
+        self._remove(record)
+        del self._tombstones[record.dot]
+
+    return [(Store, "_age", age)]
+
+
+def ended_values_never_purged() -> list[Patch]:
+    """A value that is over is kept for ever."""
+    original = Store.purge
+
+    def purge(self: Store, now: float, retention: float) -> int:
+        aging = self._tombstones
+        self._tombstones = {dot: entry for dot, entry in aging.items() if not entry[0].is_lease}
+        before = set(self._tombstones)
+        purged = original(self, now, retention)
+        gone = before - self._tombstones.keys()
+        self._tombstones = {dot: entry for dot, entry in aging.items() if dot not in gone}
+        return purged
+
+    return [(Store, "purge", purge)]
+
+
+def lease_fingerprinted() -> list[Patch]:
+    """A value that is not to stay counts in the fingerprint, in which no two nodes agree when it ends."""
+    original = Store._show
+
+    def show(self: Store, record: Record) -> None:
+        original(self, record)
+        self.fingerprint = (self.fingerprint + record.sequence) % 2**64
+
+    return [(Store, "_show", show)]
+
+
+def ephemeral_value_of_the_dead_shown() -> list[Patch]:
+    """An ephemeral value is shown whatever has become of its node."""
+    return [(Store, "set_down", lambda self, node_id, now, down: None)]
+
+
+def ephemeral_value_outlives_its_life() -> list[Patch]:
+    """An ephemeral value stays when its node has begun another life."""
+
+    def is_over(record: Record, unix: float, life: Origin | None) -> bool:
+        return 0 < leases_module.lease_of(record).expires_at <= unix * 1000
+
+    return [(store_module, "is_over", is_over)]
+
+
 # Divergence
 
 
@@ -370,6 +433,101 @@ def repair_of_everything() -> list[Patch]:
 
 
 # Lives
+
+
+def folded_too_early() -> list[Patch]:
+    """A life is folded as soon as a newer one is known, whoever is cut off."""
+    original = Store.fold
+    return [(Store, "fold", lambda self, now, age: original(self, now, 0.0))]
+
+
+def floor_of_a_folded_life_dropped() -> list[Patch]:
+    """With a life its floor is folded into nothing."""
+
+    def join_floors(self: Store, now: float, age: float) -> None:
+        for origin in [origin for origin in self.floor if self.coverage.is_folded(origin)]:
+            del self.floor[origin]
+
+    return [(Store, "_join_floors", join_floors)]
+
+
+def fold_not_taken_over() -> list[Patch]:
+    """What a sender has folded is not taken over at the end of its delta."""
+    original = Coverage.merge
+
+    def merge(self: Coverage, other: Coverage) -> set[str]:
+        copy = other.copy()
+        copy._folded = {}
+        return original(self, copy)
+
+    return [(Coverage, "merge", merge)]
+
+
+def renewal_forgotten() -> list[Patch]:
+    """A node goes on as the same origin though a peer knows more of it."""
+    return [(Engine, "_recognize", lambda self, theirs, now: None)]
+
+
+# Disks
+
+
+def recovered_without_its_clock() -> list[Patch]:
+    """A node that restarts from disk begins its Lamport clock anew."""
+    return [(Store, "load", _loading(lambda clock, kept, origins, folded: (0, kept, origins, folded)))]
+
+
+def recovered_without_the_superseded() -> list[Patch]:
+    """A node that restarts from disk has lost what is kept beside the slots."""
+    return [
+        (
+            Store,
+            "load",
+            _loading(
+                lambda clock, kept, origins, folded: (
+                    clock,
+                    [one for one in kept if one.area is Area.SLOT],
+                    origins,
+                    folded,
+                )
+            ),
+        )
+    ]
+
+
+def recovered_without_ranges() -> list[Patch]:
+    """A node that restarts from disk takes what it covers above a hole for covered without one."""
+
+    def change(clock: int, kept: Any, origins: dict[Origin, Knowledge], folded: Any) -> tuple[Any, ...]:
+        closed = {
+            origin: known._replace(sequence=known.above[-1][1], above=()) if known.above else known
+            for origin, known in origins.items()
+        }
+        return clock, kept, closed, folded
+
+    return [(Store, "load", _loading(change))]
+
+
+def disk_keeps_what_is_gone() -> list[Patch]:
+    """What a store lets go of stays on disk."""
+    original = Store.take_changes
+
+    def take_changes(self: Store) -> Changes | None:
+        changes = original(self)
+        return None if changes is None else changes._replace(gone=[])
+
+    return [(Store, "take_changes", take_changes)]
+
+
+def _loading(change: Callable[..., tuple[Any, ...]]) -> Any:
+    """`Store.load` of a disk that is not what was written."""
+    original = Store.load.__func__  # type: ignore[attr-defined]  # of the class method
+
+    def load(
+        cls: type[Store], origin: Origin, clock: int, kept: Any, origins: Any, folded: Any, now: float = 0.0
+    ) -> Any:
+        return original(cls, origin, *change(clock, kept, origins, folded), now)
+
+    return classmethod(load)
 
 
 def sequence_reused_after_loss() -> list[Patch]:
@@ -432,12 +590,26 @@ FAULTS: dict[str, Callable[[], list[Patch]]] = {
         full_sync_drops_nothing,
         full_sync_drops_the_unseen,
         tombstones_never_purged,
+        ended_value_shown,
+        ended_value_forgotten_at_once,
+        ended_values_never_purged,
+        lease_fingerprinted,
+        ephemeral_value_of_the_dead_shown,
+        ephemeral_value_outlives_its_life,
         fingerprints_not_compared,
         fingerprint_keeps_the_dead,
         repair_overtaken,
         repair_of_everything,
         sequence_reused_after_loss,
         writes_taken_before_the_first_sync,
+        folded_too_early,
+        floor_of_a_folded_life_dropped,
+        fold_not_taken_over,
+        renewal_forgotten,
+        recovered_without_its_clock,
+        recovered_without_the_superseded,
+        recovered_without_ranges,
+        disk_keeps_what_is_gone,
         session_not_waited_for,
         session_met_with_holes,
         session_forgets,

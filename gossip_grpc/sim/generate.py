@@ -17,6 +17,9 @@ VERBS = ("put", "put", "delete", "own", "own-delete", "add", "add", "reset", "se
 AGREE = 40.0
 """Seconds within which all nodes must agree once everything is healed: some dozen rounds, and a bootstrap."""
 
+LONG = 10.0
+"""A long schedule, in which cuts last for hours and the retention is minutes, has rounds so many times as far apart."""
+
 
 class _Author:
     """Writes one schedule, keeping track of what is up, paused and cut."""
@@ -54,10 +57,20 @@ class _Author:
             self.verbs = ["put", "delete"]
             self.retention = 4
             chosen = ["cut", "heal", "silence", *rng.sample(sorted(faults), 1)]
+        # Of a source of its own: schedules without leases and backups stay what they were.
+        self.ends = ends = random.Random(f"ends {seed}")
+        self.leases = ends.choice([(), (), ("ttl",), ("ephemeral",), ("ttl", "ephemeral")])
+        self.snapshots: dict[str, float] = {}
+        self.long = ends.random() < 0.1
+        if self.long:
+            self.retention = ends.choice([60, 120])
+            chosen = sorted({*chosen, "cut", "silence"})
         # Of a source of its own: what clients without sessions do stays what it was.
         self.carried = random.Random(f"sessions {seed}")
         self.sessions = self.carried.choice([0, 0, 1, 2])
         self.faults = [faults[name][1] for name in chosen for _ in range(faults[name][0])]
+        if ends.random() < 0.25:
+            self.faults += [self.backup, self.backup]
         self.seed = seed
 
     def write(self) -> str:
@@ -77,6 +90,9 @@ class _Author:
         if latency == "100ms..900ms" or rng.random() < 0.7:
             # Failure detection is not for such networks as it is set here, and heartbeats take time to simulate.
             settings.append("heartbeat=1h")
+        if self.long:
+            settings += [f"interval={LONG:g}s", "timeout=2s"]
+            settings = [*(setting for setting in settings if setting != "heartbeat=1h"), "heartbeat=1h"]
         if rng.random() < 0.3:
             settings.append("start=cold")
         troubles = [("loss", [5, 20, 40]), ("duplicate", [5, 30]), ("reorder", [5, 30])]
@@ -114,9 +130,9 @@ class _Author:
             verb = self.rng.choice(self.verbs)
             self.written += 1
             if verb == "put":
-                self.ask(node, f"put {key} v{self.written}")
+                self.ask(node, f"put {key} v{self.written}{self.lease()}")
             elif verb == "own":
-                self.ask(node, f"put own-{node} v{self.written}")
+                self.ask(node, f"put own-{node} v{self.written}{self.lease()}")
             elif verb == "own-delete":
                 self.ask(node, f"delete own-{node}")
             elif verb == "add":
@@ -136,6 +152,13 @@ class _Author:
         while self.carried.random() < 0.5:
             after = self.carried.choice([0.0, 0.005, 0.3])
             self.say(f"{self.carried.choice(self.nodes)} as {session} get {self.carried.choice(self.keys)}", after)
+
+    def lease(self) -> str:
+        """Whether a value is to stay for ever, in words."""
+        if not self.leases or self.ends.random() < 0.4:
+            return ""
+        words = {"ttl": f" ttl={self.ends.choice([200, 1000, 3000, 10000, 60000])}ms", "ephemeral": " ephemeral"}
+        return "".join(words[lease] for lease in self.leases if self.ends.random() < 0.7)
 
     # What goes wrong
 
@@ -165,6 +188,19 @@ class _Author:
             later = self.rng.choice([0.01, 0.1, 1.0, 4.0])
             self.crashed[node] = self.now + later
             self.say(f"restart {node}", later)
+
+    def backup(self) -> None:
+        """A copy of a node's state is taken; later the node is lost and goes on from the copy."""
+        node = self.ends.choice(self.nodes)
+        taken = self.snapshots.get(node)
+        if taken is None or (node in self.crashed and self.crashed[node] >= self.now):
+            self.snapshots[node] = self.now
+            self.say(f"snapshot {node}")
+            return
+        self.say(f"crash {node}")
+        later = self.ends.choice([0.01, 1.0, 4.0])
+        self.crashed[node] = self.now + later
+        self.say(f"restore {node}", later)
 
     def pause(self) -> None:
         """A node stops for a while, as by SIGSTOP."""
@@ -197,7 +233,10 @@ class _Author:
 
     def silence(self) -> None:
         """Nothing happens for long enough that tombstones may be purged."""
-        self.now += min(self.retention, 20) * self.rng.choice([1.0, 1.5])
+        if self.long:
+            self.now += self.ends.choice([1.5 * self.retention, 600, 3600, 7200])
+        else:
+            self.now += min(self.retention, 20) * self.rng.choice([1.0, 1.5])
 
     def skew(self) -> None:
         """A node's wall clock jumps."""
@@ -219,8 +258,9 @@ class _Author:
         self.now = max([self.now, *(time for time, _ in self.lines)]) + 0.5
         self.say("heal")
         self.now += 0.5
-        self.say(f"agree {AGREE:g}s")
-        self.now += AGREE
+        agree = AGREE * LONG if self.long else AGREE
+        self.say(f"agree {agree:g}s")
+        self.now += agree
         if self.retention < 3600 and self.rng.random() < 0.2:
             self.now += 2.5 * self.retention + 60
             self.say("check")

@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
-from gossip_grpc.core.coverage import Coverage, Ranges
+from gossip_grpc.core.coverage import EVERYTHING, Coverage, Ranges
 from gossip_grpc.core.records import Dot, Origin, Record
 from gossip_grpc.core.store import Store
+from gossip_grpc.sim.folds import Folds
 
 ACKNOWLEDGED = "acknowledged"
 DOWN = "down"
@@ -88,14 +89,18 @@ class Write:
 
     @property
     def seen(self) -> Seen:
-        """Dots of the earlier writes about the same that the writer covered just before this one."""
+        """Dots of the earlier writes about the same that the writer covered just before this one.
+
+        Of a life that the writer had folded, those that somebody folded without having seen them (see folds.py) are not
+        among them.
+        """
         return Seen(self, self._history)
 
     def knew(self, dot: Dot) -> bool:
         """Whether the writer covered the dot of an earlier write about the same."""
         sequence, above = self._knew.get(dot.origin, (0, []))
         if dot.sequence <= sequence:
-            return True
+            return sequence < EVERYTHING or not self._history.folds.doubts(dot)
         index = bisect_right(above, (dot.sequence, float("inf"))) - 1
         return index >= 0 and dot.sequence <= above[index][1]
 
@@ -138,17 +143,19 @@ class Life:
         from_disk: whether it began with what the life before had kept.
         end: virtual seconds; None while it lasts.
         ended: `crash`, `crash disk` (its state was kept), `leave`; empty while it lasts.
+        restored: whether it began from a backup.
     """
 
-    __slots__ = ("_store", "_written", "end", "ended", "from_disk", "node", "origin", "start")
+    __slots__ = ("_store", "_written", "end", "ended", "from_disk", "node", "origin", "restored", "start")
 
-    def __init__(self, node: str, store: Store, start: float, *, from_disk: bool) -> None:
+    def __init__(self, node: str, store: Store, start: float, *, from_disk: bool, restored: bool = False) -> None:
         self.node = node
         self.origin = store.origin
         self._store: Store | None = store
         self._written = 0
         self.start = start
         self.from_disk = from_disk
+        self.restored = restored
         self.end: float | None = None
         self.ended = ""
 
@@ -175,6 +182,7 @@ class History:
         writes: in order of time.
         lives: in order of their beginning.
         rots: (time, node, key) of each record that a fault let vanish.
+        folds: who folded which lives.
         heals: how often a node found that fingerprints differ at equal coverage.
         purged: whether any node has purged a tombstone.
         preloaded: cluster -> number of registers `preload/1` ... that all its nodes began with; not among the writes.
@@ -184,12 +192,14 @@ class History:
         self.writes: list[Write] = []
         self.lives: list[Life] = []
         self.rots: list[tuple[float, str, str]] = []
+        self.folds = Folds()
         self.heals = 0
         self.purged = False
         self.preloaded: dict[str, int] = {}
         self._about: defaultdict[SlotKey, list[Write]] = defaultdict(list)
         self._writers: defaultdict[SlotKey, dict[Origin, None]] = defaultdict(dict)
         self._dots: defaultdict[SlotKey, set[Dot]] = defaultdict(set)
+        self._undone: list[tuple[Origin, int, int]] = []
 
     def about(self, *keys: SlotKey) -> Iterator[Write]:
         """The acknowledged writes about any of these, in order; each once."""
@@ -203,6 +213,15 @@ class History:
     def wrote(self, dot: Dot, keys: Iterable[SlotKey]) -> bool:
         """Whether an acknowledged write about any of these has the dot."""
         return any(dot in self._dots.get(key, ()) for key in keys)
+
+    def revert(self, origin: Origin, backup: int) -> None:
+        """Note that a node goes on as the same origin from a backup of its first writes: it does not know the later."""
+        written = (dot.sequence for write in self.writes for dot in write.dots if dot.origin == origin)
+        self._undone.append((origin, backup, max(written, default=0)))
+
+    def undone(self, dot: Dot) -> bool:
+        """Whether a write was made after the backup from which its writer went on."""
+        return any(dot.origin == origin and first < dot.sequence <= last for origin, first, last in self._undone)
 
     def open(
         self,

@@ -13,6 +13,8 @@ from gossip_grpc.core.engine import Engine, Settings
 from gossip_grpc.core.limits import Limits
 from gossip_grpc.core.records import Dot, Member, Origin
 from gossip_grpc.core.store import Store
+from gossip_grpc.sim.disk import Disk
+from gossip_grpc.sim.folds import Folds, Noted
 from gossip_grpc.sim.history import Life
 from gossip_grpc.sim.memo import Memo, MemoPeering
 from gossip_grpc.sim.schedule import ClusterSpec
@@ -42,15 +44,20 @@ class Host:
         address: where it is reached now; swaps change it, and the process finds out when it starts again.
         engine: the state machine; None while there is no process.
         store: the records; of the last life while there is none. Empty after a crash that took the disk.
+        disk: what is kept of it, if anything is. It is written after every input.
+        backup: a copy of the disk, as of the last snapshot.
         peering: turns calls into bytes and back. Meaningless while it is down.
         up: whether there is a process.
         paused: whether it stands still, as by SIGSTOP. What arrives waits.
         left: whether it has left in order.
         slow: seconds that each input takes.
-        heals: of its engine, as counted so far.
         hindered: whether it is paused or slow, so that what arrives must wait.
         life: the present life, or the last one.
         lives: how many there have been.
+        restores: how many of them began from a backup.
+        adjusted: when its clocks were last set, it was started or it went on after a pause: what is due by the clock
+            may be done a moment later then.
+        set_back: whether its wall clock was ever set back.
         lacks: dots of acknowledged writes that it does not cover yet.
         timer: virtual time of the earliest timer set for the engine.
         version: the store's version after the last input.
@@ -66,9 +73,11 @@ class Host:
         "_seeds",
         "_wall_offset",
         "address",
+        "adjusted",
+        "backup",
         "busy",
+        "disk",
         "engine",
-        "heals",
         "hindered",
         "lacks",
         "left",
@@ -79,6 +88,8 @@ class Host:
         "paused",
         "peering",
         "random",
+        "restores",
+        "set_back",
         "slow",
         "spec",
         "store",
@@ -96,14 +107,17 @@ class Host:
         self.store = Store(Origin(name, 0))
         self.peering: MemoPeering
         self.life: Life
-        self.lives = 0
+        self.lives = self.restores = 0
+        self.adjusted = 0.0
+        self.set_back = False
+        self.disk: Disk | None = None
+        self.backup: Disk | None = None
         self.up = self.paused = self.left = self.hindered = False
         self.slow = 0.0
         self.busy = 0.0
         self.lacks: dict[Dot, None] = {}
         self.timer = NEVER
         self.version = -1
-        self.heals = 0
         self.waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self.random = random.Random(f"{seed}/network/{name}")
         self.engine: Engine | None = None
@@ -132,14 +146,36 @@ class Host:
         """Its wall clock: Unix time in seconds."""
         return EPOCH + now + self._wall_offset
 
-    def skew(self, seconds: float) -> None:
+    def skew(self, seconds: float, now: float) -> None:
         """Let the wall clock jump."""
         self._wall_offset += seconds
+        self.set_back = self.set_back or seconds < 0
+        self.set_wall_clock(now)
 
     def drift(self, rate: float, now: float) -> None:
         """Let the steady clock run so many times as fast as time from now on."""
         self._offset = self.clock(now) - now * rate
         self._rate = rate
+        self.set_wall_clock(now)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the steady clock runs as fast as time."""
+        return self._rate == 1.0
+
+    def set_wall_clock(self, now: float) -> None:
+        """Tell the engine how far Unix time is from its clock, as the scheduler of a node does now and then."""
+        self.adjusted = now
+        self._set_offset(now)
+
+    def follow_wall_clock(self, now: float) -> None:
+        """The same where one clock runs away from the other."""
+        if not self.steady:
+            self._set_offset(now)
+
+    def _set_offset(self, now: float) -> None:
+        if self.engine is not None:
+            self.engine.wall_offset = self.wall(now) - self.clock(now)
 
     # Processes
 
@@ -154,15 +190,25 @@ class Host:
         return Origin(self.name, int(self.wall(now) * 1000))
 
     def start(
-        self, now: float, memo: Memo, *, store: Store | None = None, ready: bool = False, seeds: list[str] | None = None
+        self,
+        now: float,
+        memo: Memo,
+        folds: Folds,
+        *,
+        store: Store | None = None,
+        ready: bool = False,
+        restored: bool = False,
+        seeds: list[str] | None = None,
     ) -> None:
         """Start the process.
 
         Args:
             now: virtual time.
             memo: the world's.
+            folds: the history's.
             store: what the disk has; None for an empty node.
             ready: whether it need not sync before it takes writes.
+            restored: whether the disk is a backup.
             seeds: addresses to join by; by default those of the cluster.
         """
         spec = self.spec
@@ -186,19 +232,46 @@ class Host:
         self.lives += 1
         rng = random.Random(f"{self._seed}/engine/{self.name}/{self.lives}")
         clock = self.clock(now)
+        if store is not None:
+            self._keep(store, folds, fresh=False)
         engine = Engine(origin, self.member(), settings, rng, clock, store)
+        if store is None:
+            self._keep(engine.store, folds, fresh=True)
         engine.set_seeds(seeds, clock)
-        engine.wall_offset = self.wall(now) - clock
         self.engine = engine
+        self.set_wall_clock(now)
         self.store = engine.store
         self.peering = MemoPeering(engine, memo, cluster=spec.name, address=self.address)
-        self.life = Life(self.name, engine.store, now, from_disk=store is not None)
+        self.life = Life(self.name, engine.store, now, from_disk=store is not None, restored=restored)
+        self.restores += restored
         self.up = True
         self.left = False
         self.timer = NEVER
         self.version = -1
-        self.heals = 0
         self.busy = now
+
+    def _keep(self, store: Store, folds: Folds, *, fresh: bool) -> None:
+        """Have what the store folds noted, and its changes written to the disk, if it has one."""
+        store.coverage = Noted(store.coverage, folds)
+        if self.disk is None:
+            return
+        if fresh:
+            self.disk = Disk()
+        store.keep_journal()
+        if not fresh and self.disk.origin is not None:
+            store.take_changes()  # the disk has all that
+
+    def load(self, now: float, origin: Origin | None = None) -> Store:
+        """What the disk has."""
+        assert self.disk is not None  # noqa: S101 - whoever loads has kept
+        return self.disk.load(self.clock(now), origin)
+
+    def save(self) -> None:
+        """Write down what has changed; all of it, if there was no disk until now."""
+        if self.disk is None:
+            self.disk = Disk()
+            self.store.keep_journal()
+        self.disk.follow(self.store)
 
     def stop(self, now: float, how: str) -> None:
         """End the process without a word. A pause ends with it."""

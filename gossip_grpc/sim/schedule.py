@@ -100,14 +100,15 @@ class Action(NamedTuple):
 
     | verb                        | nodes            | args                                             |
     | --------------------------- | ---------------- | ------------------------------------------------ |
-    | put                         | (node or `any`,) | (key, text)                                      |
+    | put                         | (node or `any`,) | (key, text), or (key, text, seconds, ephemeral)  |
     | delete, reset               | (node or `any`,) | (key,)                                           |
     | add                         | (node or `any`,) | (key, amount)                                    |
     | set-add, set-remove         | (node or `any`,) | (key, element, ...)                              |
     | fill                        | (node or `any`,) | (prefix, count)                                  |
     | get                         | (node or `any`,) | (key,); of a session                             |
     | crash                       | (node,)          | (keeps its disk,): a bool                        |
-    | restart, pause, resume, leave | (node,)        | ()                                               |
+    | restart, pause, resume, leave, snapshot | (node,) | ()                                            |
+    | restore                     | (node,)          | (as an unmarked copy: a bool,)                   |
     | join                        | (node,)          | (name of the seed,) or ()                        |
     | slow                        | (node,)          | (seconds that each input takes,)                 |
     | skew                        | (node,)          | (seconds that its wall clock jumps by,)          |
@@ -502,7 +503,7 @@ class _Parser:
     def _client(self, verb: str) -> tuple[Any, ...]:
         key = self.text("a key")
         if verb == "put":
-            return key, self.text("a value")
+            return key, self.text("a value"), *self._lease()
         if verb == "add":
             return key, self._read(self._take("an amount"), _amount)
         if verb == "fill":
@@ -513,6 +514,19 @@ class _Parser:
                 elements.append(self.text("an element"))
             return key, *elements
         return (key,)
+
+    def _lease(self) -> tuple[Any, ...]:
+        """How long a value is to stay, if that is not for ever."""
+        ttl, ephemeral = 0.0, False
+        while word := self._peek():
+            if not ttl and not word.quoted and word.text.startswith("ttl="):
+                self._next += 1
+                ttl = self._read(word, lambda text: _duration(text.removeprefix("ttl="), 0.001))
+            elif not ephemeral and self.maybe("ephemeral"):
+                ephemeral = True
+            else:
+                break
+        return (ttl, ephemeral) if ttl or ephemeral else ()
 
     # What verbs read
 
@@ -672,6 +686,10 @@ def _crash(parser: _Parser) -> _Read:
     return (parser.node(),), (parser.maybe("disk"),)
 
 
+def _restore(parser: _Parser) -> _Read:
+    return (parser.node(),), (parser.maybe("unmarked"),)
+
+
 def _join(parser: _Parser) -> _Read:
     name = parser.newcomer()
     return (name,), (parser.node(),) if parser.maybe("via") else ()
@@ -728,6 +746,8 @@ def _write_valued(write: Callable[[Any], str]) -> Callable[[Action], Iterable[st
 _VERBS = {
     "crash": _Verb(_crash, lambda action: (*action.nodes, "disk") if action.args[0] else action.nodes),
     "restart": _Verb(_one, _write_nodes),
+    "snapshot": _Verb(_one, _write_nodes),
+    "restore": _Verb(_restore, lambda action: (*action.nodes, "unmarked") if action.args[0] else action.nodes),
     "pause": _Verb(_one, _write_nodes),
     "resume": _Verb(_one, _write_nodes),
     "cut": _Verb(_cut, _write_cut),
@@ -752,10 +772,20 @@ def format_action(action: Action) -> str:
     """An action as it stands in a scenario, its time aside."""
     if action.verb in CLIENT_VERBS:
         session = ["as", action.session] if action.session else []
-        words = [action.nodes[0], *session, action.verb, *(_quote(str(arg)) for arg in action.args)]
+        words = [action.nodes[0], *session, action.verb, *_written_args(action)]
     else:
         words = [action.verb, *_VERBS[action.verb].write(action)]
     return " ".join(words)
+
+
+def _written_args(action: Action) -> list[str]:
+    """What a client's verb is done with."""
+    if action.verb != "put":
+        return [_quote(str(arg)) for arg in action.args]
+    key, text, *lease = action.args
+    ttl, ephemeral = lease or (0.0, False)
+    words = [_quote(key), _quote(text)]
+    return [*words, *([f"ttl={_format_duration(ttl)}"] if ttl else []), *(["ephemeral"] if ephemeral else [])]
 
 
 def format(schedule: Schedule) -> str:  # noqa: A001 - the counterpart of parse

@@ -97,7 +97,7 @@ class _Shrinker:
 _MENDED_BY = {
     r"heal$": r"(cut|link) ",
     r"resume (\w+)$": r"pause {0}$",
-    r"restart (\w+)$": r"crash {0}( disk)?$",
+    r"(?:restart|restore) (\w+)( unmarked)?$": r"crash {0}( disk)?$",
     r"slow (\w+) 0ms$": r"slow {0} (?!0ms)",
     r"link (\w+) loss=0%$": r"link {0} loss=(?!0%)",
 }

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from xxhash import xxh3_64_hexdigest
 
 from gossip_grpc import __version__, wire
-from gossip_grpc.core.records import Kind, Record
+from gossip_grpc.core.records import Kind, Lease, Record, value_of
 from gossip_grpc.core.sync import Digest
 from gossip_grpc.errors import ProtocolError
 from gossip_grpc.gen.gossip.v1 import peer_pb2
@@ -165,7 +165,9 @@ def describe_record(record: Record) -> str:
     slot: Any = record.slot
     content = record.content
     if record.kind is Kind.REGISTER:
-        return f"{slot}={_short(content)}" if content is not None else f"{slot} deleted"
+        value = value_of(record)
+        words = f"{slot} deleted" if value is None else f"{slot}={_short(value)}"
+        return f"{words} {describe_lease(content)}" if record.is_lease else words
     if record.kind is Kind.MEMBER:
         return f"member {slot}{' left' if content.left else ''}"
     if record.kind is Kind.ACCUSATION:
@@ -176,6 +178,12 @@ def describe_record(record: Record) -> str:
         return f"{key}{'-' if content[1] else '+'}{_short(slot[1])}"
     sign = "" if record.kind is Kind.COUNTER_SHARE else " reset to"
     return f"{key}@{slot[1].node_id}{sign} +{content[0]}-{content[1]}"
+
+
+def describe_lease(lease: Lease) -> str:
+    """How long a value is to stay."""
+    end = f"until {lease.expires_at / 1000:.3f}" if lease.expires_at else ""
+    return " ".join(filter(None, (end, "ephemeral" if lease.ephemeral else "")))
 
 
 def _short(value: str | bytes) -> str:

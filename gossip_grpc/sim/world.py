@@ -13,13 +13,14 @@ from typing import Any, ClassVar
 
 from xxhash import xxh3_64_intdigest
 
-from gossip_grpc.core.engine import Engine
+from gossip_grpc.core.engine import DIVERGED, Engine
 from gossip_grpc.core.membership import Change
 from gossip_grpc.core.messages import Call, Notice, Renewed
 from gossip_grpc.core.records import Kind, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.errors import ProtocolError
 from gossip_grpc.sim.calls import Calls
+from gossip_grpc.sim.disk import Disk
 from gossip_grpc.sim.events import EventQueue
 from gossip_grpc.sim.history import ACKNOWLEDGED, DOWN, PAUSED, History, Write
 from gossip_grpc.sim.host import NEVER, Host, address_of
@@ -59,6 +60,8 @@ class World:
         notices: the warnings and errors of engines, with time and node.
         failures: expectations that were not met, a line each.
         after_input: called with the host after every input of its engine, and when it starts.
+        after_heal: called with the host and its notice when it finds that fingerprints differ at equal coverage.
+        after_load: called with a host that is down and the store that its disk has, before it starts.
         after_call: called with the host and what it told a client with a session.
         after_change: called with the host and what has become of a member in its view.
         checker: what a line `check` asks; by default `checkers.check`.
@@ -76,6 +79,8 @@ class World:
         self.notices: list[tuple[float, str, Notice]] = []
         self.failures: list[str] = []
         self.after_input: list[Callable[[Host], object]] = []
+        self.after_heal: list[Callable[[Host, Notice], object]] = []
+        self.after_load: list[Callable[[Host, Store], object]] = []
         self.after_call: list[Callable[[Host, Told], object]] = []
         self.after_change: list[Callable[[Host, Change], object]] = []
         self.checker: Callable[[World], list[str]] | None = None
@@ -85,6 +90,11 @@ class World:
         self._places = {name: place for place, name in enumerate(self._specs)}
         self._clusters: dict[str, list[Host]] = {spec.name: [] for spec in schedule.clusters}
         self._at_address: dict[str, Host] = {}
+        self._kept = {
+            action.nodes[0]
+            for action in schedule.actions
+            if action.verb == "snapshot" or (action.verb == "crash" and action.args[0])
+        }
         self._calls = Calls(self.events, self.network, self.stats, trace, self._at_address, self._pump)
         self._ended = [0, 0, 0]  # rounds of lives that have ended: begun, agreed, failed
         for spec in schedule.clusters:
@@ -166,15 +176,17 @@ class World:
     def _add(self, spec: ClusterSpec, number: int, seeds: list[str]) -> Host:
         address = address_of(self._places[spec.name], number)
         host = Host(f"{spec.name}{number}", number, spec, address, seeds, self.seed)
+        if host.name in self._kept:
+            host.disk = Disk()
         self.hosts[host.name] = host
         self._clusters[host.cluster].append(host)
         self._at_address[host.address] = host
         return host
 
-    def _start(self, host: Host, store: Store | None = None, *, ready: bool = False) -> None:
-        host.start(self.now, self._memo, store=store, ready=ready)
+    def _start(self, host: Host, store: Store | None = None, *, ready: bool = False, restored: bool = False) -> None:
+        host.start(self.now, self._memo, self.history.folds, store=store, ready=ready, restored=restored)
         if self.trace is not None:
-            how = "as from disk" if store is not None else "empty"
+            how = "from a backup" if restored else "as from disk" if store is not None else "empty"
             self.trace.add(self.now, "start", host.name, what=f"{host.store.origin} at {host.address}, {how}")
         self.history.lives.append(host.life)
         self.stats.came(host, {other.name for other in self._clusters[host.cluster]})
@@ -194,7 +206,7 @@ class World:
             elif isinstance(effect, Change):
                 self._change(host, effect)
             elif isinstance(effect, Notice):
-                self._notice(host, engine, effect)
+                self._notice(host, effect)
             elif isinstance(effect, Renewed):
                 host.peering.identify()
             else:
@@ -206,6 +218,8 @@ class World:
         version = host.store.version
         if version != host.version:
             host.version = version
+            if host.disk is not None and host.up:
+                host.save()
             if host.lacks:
                 self.stats.changed(host, self.events.now)
             if engine.counters.purged:
@@ -227,6 +241,7 @@ class World:
         host.timer = NEVER
         deadline = engine.deadline()
         now = host.clock(self.events.now)
+        host.follow_wall_clock(self.events.now)
         if host.when(deadline) <= self.events.now:
             engine.tick(max(now, deadline))
         self._pump(host, engine)
@@ -242,10 +257,11 @@ class World:
             words = f"{change.node_id} {change.before or 'unknown'} > {change.after or 'forgotten'}: {change.cause}"
             self.trace.add(self.now, "member", host.name, what=words)
 
-    def _notice(self, host: Host, engine: Engine, notice: Notice) -> None:
-        heals = engine.counters.backstop_heals
-        self.history.heals += heals - host.heals
-        host.heals = heals
+    def _notice(self, host: Host, notice: Notice) -> None:
+        if notice.event == DIVERGED:
+            self.history.heals += 1
+            for hook in self.after_heal:
+                hook(host, notice)
         if notice.level in ("error", "warning"):
             self.notices.append((self.now, host.name, notice))
         if self.trace is not None:
@@ -351,13 +367,42 @@ class World:
             self._ended[index] += count
         if self.trace is not None:
             self.trace.add(self.now, "stop", host.name, what=how)
+        if how == "crash disk":
+            host.save()
         host.stop(self.now, how)
         self.stats.gone(host, self.now)
 
     def _restart(self, action: Action) -> None:
         host = self.hosts.get(action.nodes[0])
         if host is not None and not host.up:
-            self._start(host, host.store if host.life.ended == "crash disk" else None)
+            store = None
+            if host.life.ended == "crash disk":
+                store = host.load(self.now)
+                for hook in self.after_load:
+                    hook(host, store)
+            self._start(host, store)
+
+    def _snapshot(self, action: Action) -> None:
+        host = self._host(action.nodes[0])
+        if host is not None:
+            host.save()
+            host.backup = None if host.disk is None else host.disk.copy()
+
+    def _restore(self, action: Action) -> None:
+        host = self.hosts.get(action.nodes[0])
+        if host is None or host.up or host.backup is None:
+            return
+        (unmarked,) = action.args
+        host.disk = host.backup.copy()
+        before = host.disk.origin
+        assert before is not None  # noqa: S101 - a snapshot is of a node
+        # What is restored by the command is marked, and begins a new generation; a directory that is put back is not.
+        generation = max(host.new_origin(self.now).generation, before.generation + 1)
+        origin = before if unmarked else before._replace(generation=generation)
+        store = host.load(self.now, origin)
+        if unmarked:
+            self.history.revert(origin, store.coverage.sequence(origin))
+        self._start(host, store, restored=True)
 
     def _pause(self, action: Action) -> None:
         host = self._host(action.nodes[0])
@@ -369,6 +414,7 @@ class World:
         if host is None or not host.paused:
             return
         host.paused = False
+        host.adjusted = self.now
         host.hindered = host.slow > 0 or host.busy > self.now
         waiting = list(host.waiting)
         host.waiting.clear()
@@ -397,13 +443,17 @@ class World:
         host = self.hosts.get(action.nodes[0])
         if host is not None:
             (host.slow,) = action.args
+            host.adjusted = self.now
             # What waits already comes first.
             host.hindered = host.paused or host.slow > 0 or host.busy > self.now
 
     def _skew(self, action: Action) -> None:
         host = self.hosts.get(action.nodes[0])
-        if host is not None:
-            host.skew(action.args[0])
+        if host is None:
+            return
+        host.skew(action.args[0], self.now)
+        if host.engine is not None:
+            self._pump(host, host.engine)
 
     def _drift(self, action: Action) -> None:
         host = self.hosts.get(action.nodes[0])
@@ -524,6 +574,8 @@ class World:
     _actions: ClassVar[dict[str, Callable[[World, Action], None]]] = {
         "crash": _crash,
         "restart": _restart,
+        "snapshot": _snapshot,
+        "restore": _restore,
         "pause": _pause,
         "resume": _resume,
         "cut": _cut,
@@ -548,7 +600,8 @@ def _written(engine: Engine, verb: str, args: tuple[Any, ...], now: float) -> li
     record: Record | None
     if verb == "put":
         limits.check_value(args[1])
-        return [engine.put(args[0], args[1], now)]
+        ttl, ephemeral = args[2:] or (0.0, False)
+        return [engine.put(args[0], args[1], now, ttl=round(ttl * 1000), ephemeral=ephemeral)]
     if verb == "reset":
         return engine.reset(args[0], now)
     if verb in ("delete", "add"):
