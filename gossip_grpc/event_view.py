@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from os.path import commonprefix
 from sys import getsizeof
 
 from gossip_grpc import wire
@@ -42,11 +43,14 @@ class EventView:
         retained: whether to begin with what is kept. With a token that is of no use here, it must be.
     """
 
+    kind = EventUpdate
+
     def __init__(self, store: Store, patterns: Sequence[str], *, retained: bool) -> None:
         self._store = store
         self._topics = Topics(patterns)
         self._retained = retained
         self._reading = False  # what is kept
+        self.prefix = commonprefix([pattern.removesuffix("*") for pattern in patterns])  # noqa: RUF071  letters are meant
         self.scope = f"event {self._topics.patterns}"
         self.noun = "events that this node keeps" if retained else "events from now on"
 
@@ -85,7 +89,7 @@ class EventView:
             return
         for entry in entries:
             update = entry.item
-            if type(update) is EventUpdate and event_of(update.record).topic in self._topics:
+            if type(update) is EventUpdate and update.key in self._topics:
                 yield _response(update.record, token(entry.number))
 
     def reset(self, cause: str) -> event_pb2.EventServiceSubscribeResponse:
