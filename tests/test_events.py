@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
-from gossip_grpc.core.events import PATIENCE
+import pytest
+
+from gossip_grpc import wire
+from gossip_grpc.core.engine import Engine, Settings
+from gossip_grpc.core.events import PATIENCE, event_of
 from gossip_grpc.core.feed import EventUpdate
 from gossip_grpc.core.journal import Knowledge
-from gossip_grpc.core.records import Event, Kind, Origin, Record
+from gossip_grpc.core.limits import MAX_WIRE_PAYLOAD_BYTES
+from gossip_grpc.core.records import Event, Kind, Member, Origin, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.transfer import InboundDelta
+from gossip_grpc.errors import LimitError, Reason, RemoteError
+from gossip_grpc.gen.gossip.v1 import peer_pb2
 from tests.samples import A, B, C
 
 
@@ -153,3 +161,70 @@ def test_lives_that_are_folded_are_not_waited_for() -> None:
     assert store.coverage.is_folded(old)
     store.merge([event(2, 1, new)], 11.0)
     assert told(store) == [1, 1, 2]
+
+
+def publishing() -> Engine:
+    return Engine(A, Member(0, "a:1"), Settings(), random.Random(1), 0.0)
+
+
+def test_an_event_names_the_one_that_its_publisher_published_before_it() -> None:
+    engine = publishing()
+    first = engine.publish_event("t", "1", "", 0.0)
+    engine.put("k", "v", 0.0)
+    second = engine.publish_event("t", "2", "", 0.0)
+    assert event_of(second).previous == first.sequence == second.sequence - 2
+
+
+def test_an_event_of_a_new_life_comes_after_none() -> None:
+    engine = publishing()
+    engine.publish_event("t", "1", "", 0.0)
+    engine.store.renew(2)
+    record = engine.publish_event("t", "2", "", 0.0)
+    assert (record.slot, event_of(record).previous) == (((Origin("a", 2), 1)), 0)
+
+
+def test_an_event_has_the_slot_of_its_dot_after_sequences_that_a_crash_has_used() -> None:
+    engine = publishing()
+    engine.store.reserved = 100
+    record = engine.publish_event("t", "1", "", 0.0)
+    assert (record.sequence, record.slot) == (101, (A, 101))
+    assert event_of(engine.publish_event("t", "2", "", 0.0)).previous == 101
+
+
+def test_an_event_that_was_not_written_is_not_waited_for() -> None:
+    engine = publishing()
+    first = engine.publish_event("t", "1", "", 0.0)
+
+    def full() -> None:
+        raise LimitError("the disk is full", reason=Reason.RECORD_LIMIT)
+
+    engine.guard = full
+    with pytest.raises(LimitError):
+        engine.publish_event("t", "2", "", 0.0)
+    engine.guard = lambda: None
+    assert event_of(engine.publish_event("t", "3", "", 0.0)).previous == first.sequence
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("topic", ""),
+        ("topic", "t" * 4097),
+        ("ordering_key", "k" * 4097),
+        ("text", "p" * (MAX_WIRE_PAYLOAD_BYTES + 1)),
+        ("previous", 7),
+        ("published_at_unix_milliseconds", 2**63),
+        ("origin", 1),
+    ],
+)
+def test_an_event_of_a_peer_that_is_none_is_refused(field: str, value: Any) -> None:
+    message = peer_pb2.EventRecord(origin=0, sequence=7, clock=1, topic="t", text="p")
+    wire._decode_events([message], [A], "events")
+    setattr(message, field, value)
+    with pytest.raises(RemoteError, match=r"events\[0\]"):
+        wire._decode_events([message], [A], "events")
+
+
+def test_an_event_of_a_peer_without_payload_is_refused() -> None:
+    with pytest.raises(RemoteError, match=r"events\[0\]\.payload"):
+        wire._decode_events([peer_pb2.EventRecord(sequence=7, clock=1, topic="t")], [A], "events")

@@ -331,10 +331,10 @@ class Engine:
         own = self.store.origin
         if self._last_event[0] != own:
             self._last_event = (own, 0)
-        sequence = self.store.coverage.sequence(own) + 1
         event = Event(topic, payload, ordering_key, int((now + self.wall_offset) * 1000), self._last_event[1])
-        self._last_event = (own, sequence)
-        return self._write(Kind.EVENT, (own, sequence), event, now)
+        record = self._write(Kind.EVENT, (own, self.store.next_sequence), event, now)
+        self._last_event = (own, record.sequence)
+        return record
 
     def set_tags(self, tags: Mapping[str, str], now: float) -> None:
         """Replace the tags that this node has, and say so."""
