@@ -46,7 +46,8 @@ from typing import Any
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import EVERYTHING, Coverage, Ranges
 from gossip_grpc.core.elements import Orders, Place
-from gossip_grpc.core.feed import Cause, CounterUpdate, RegisterUpdate, SetUpdate, Update
+from gossip_grpc.core.events import Events
+from gossip_grpc.core.feed import Cause, CounterUpdate, EventUpdate, RegisterUpdate, SetUpdate, Update
 from gossip_grpc.core.journal import Area, Changes, Kept, Knowledge
 from gossip_grpc.core.keys import SortedKeys
 from gossip_grpc.core.leases import Leases, is_over
@@ -71,7 +72,7 @@ _SPARSE = 64
 
 _REGISTER, _SET_ELEMENT = Kind.REGISTER, Kind.SET_ELEMENT  # why: see records.py
 _PLAIN = (str, bytes)
-_MEMBER, _ACCUSATION = Kind.MEMBER, Kind.ACCUSATION
+_MEMBER, _ACCUSATION, _EVENT = Kind.MEMBER, Kind.ACCUSATION, Kind.EVENT
 
 _sequence = attrgetter("sequence")
 
@@ -153,6 +154,7 @@ class Store:
         self._journal: list[Record] | None = None
         self._feed: list[Update] | None = None
         self._leases = Leases()
+        self._events = Events(self.coverage)
         self._shown: set[str] = set()  # keys of which the slot holds a lease that is seen
         self._ended: dict[Origin, tuple[tuple[int, Ranges], float]] = {}
         """Lives that have ended: what is covered of them, and since when."""
@@ -313,7 +315,7 @@ class Store:
         log, logged = _Log(), None
         for record in records:
             new = add(record.origin, record.sequence)
-            if not new and not repair:
+            if not new and (not repair or record.kind is _EVENT):
                 continue
             if record.clock > clock:
                 clock = record.clock
@@ -453,6 +455,45 @@ class Store:
         self._note_origin(old)
         self.version += 1
 
+    # Events
+
+    @property
+    def event_count(self) -> int:
+        """Number of events that are kept."""
+        return len(self._events)
+
+    @property
+    def events_told(self) -> range:
+        """The numbers of the events that have been told to subscribers and are kept, in that order."""
+        return self._events.kept
+
+    def event(self, number: int) -> Record:
+        """The event of a number in `events_told`."""
+        return self._events.told(number)
+
+    def tell_events(self, now: float) -> None:
+        """Tell the events that have waited long enough for others, or have what they waited for."""
+        self._tell_events(self._events.due(now))
+
+    def event_deadline(self) -> float:
+        """When `tell_events` is due next; infinite while no event waits."""
+        return self._events.deadline()
+
+    def forget_events(self, now: float, retention: float) -> None:
+        """Forget the events that were told `retention` seconds ago. Their dots stay covered."""
+        for record in self._events.forget(now, retention):
+            del self._slots[_EVENT][record.slot]
+            self._logs[record.origin].discard(self._in_slot)
+
+    def _take_event(self, record: Record, now: float) -> None:
+        self._slots[_EVENT][record.slot] = record
+        self._log(record)
+        self._tell_events(self._events.take(record, now))
+
+    def _tell_events(self, told: list[Record]) -> None:
+        if self._feed is not None:
+            self._feed += map(EventUpdate, told)
+
     def fold(self, now: float, age: float) -> int:
         """Fold lives that ended at least `age` seconds ago; to be called now and then. Returns how many."""
         self._now = now
@@ -476,6 +517,7 @@ class Store:
                     ripe[node_id] = origin.generation
         self._ended = ended
         self._note_folds(self.coverage.fold(ripe))
+        self._events.fold()
         self._join_floors(now, age)
         count = len(covered) - len(self.coverage.origins())
         self.folds += count
@@ -597,6 +639,7 @@ class Store:
             {name: list(known.above) for name, known in origins.items() if known.above},
             folded,
         )
+        store._events = Events(store.coverage)
         store.floor = {name: known.floor for name, known in origins.items() if known.floor}
         store._context = {name: known.context for name, known in origins.items() if known.context and name != origin}
         store._folded = dict.fromkeys(folded, now)
@@ -635,7 +678,7 @@ class Store:
             self._journal, self.coverage.changed = [], set()
             return
         self._journal = [
-            *self.records(),
+            *(record for record in self.records() if record.kind is not _EVENT),
             *(record for aside in (self._guards, self._graves) for kept in aside.values() for record in kept.values()),
         ]
         folded = (Origin(node_id, last) for node_id, last in self.coverage.folded.items())
@@ -759,6 +802,9 @@ class Store:
 
         A repair is not `guarded`: what a peer with the same coverage holds is no ghost.
         """
+        if record.kind is _EVENT:
+            self._take_event(record, now)
+            return True
         slots = self._slots[record.kind]
         old = slots.get(record.slot)
         if not guarded:
