@@ -13,6 +13,7 @@ from bench import (
     delta,
     detection,
     engines,
+    events,
     idle,
     machine,
     memory,
@@ -29,7 +30,21 @@ from bench.results import Benchmark, Measurement
 
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
-    for module in (merge, delta, engines, put, spread, idle, simulated, memory, detection, transfer, watch, sustained)
+    for module in (
+        merge,
+        delta,
+        engines,
+        events,
+        put,
+        spread,
+        idle,
+        simulated,
+        memory,
+        detection,
+        transfer,
+        watch,
+        sustained,
+    )
 }
 
 

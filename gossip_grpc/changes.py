@@ -1,4 +1,4 @@
-"""What has changed in the store, for those who watch keys: one log for registers, counters and sets.
+"""What has changed in the store, for those who watch keys or subscribe to events: one log for all.
 
 The store keeps a feed only while somebody watches, and for `LINGER` seconds after the last watcher has gone, so that he
 can come back with his token. A node that nobody watches pays nothing.
@@ -14,8 +14,9 @@ from typing import Protocol, TypeVar
 
 from gossip_grpc.bells import Bells
 from gossip_grpc.core.engine import Engine
-from gossip_grpc.core.feed import CounterUpdate, RegisterUpdate, Update
+from gossip_grpc.core.feed import CounterUpdate, EventUpdate, RegisterUpdate, Update
 from gossip_grpc.core.records import Record, value_of
+from gossip_grpc.event_view import size_of
 from gossip_grpc.watching import Log, View, Watchers, follow
 
 KEPT = 100_000
@@ -125,6 +126,8 @@ class Changes:
 
 def _size(update: Update) -> int:
     """About how much memory keeping a change takes."""
+    if isinstance(update, EventUpdate):
+        return OVERHEAD + size_of(update.record)
     size = OVERHEAD + getsizeof(update.key)
     if isinstance(update, RegisterUpdate):
         return size + _value_size(update.before) + _value_size(update.after)

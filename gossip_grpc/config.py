@@ -278,6 +278,13 @@ class Config:
         trade_off="Too low: a node that was away for longer needs a full sync, which sends everything. Too high: "
         "memory and full syncs hold deletions that all nodes know.",
     )
+    event_retention: float = _setting(
+        60.0,
+        rule=_seconds(1, 86_400),
+        help="How long events are kept for subscribers that come late, and for nodes that were cut off.",
+        trade_off="Too low: a node that was cut off for longer misses events. Too high: every node holds all events of "
+        "that time in memory.",
+    )
     seed_interval: float = _setting(
         5.0,
         rule=_seconds(0.01, 3600),
@@ -417,6 +424,13 @@ class Config:
         help="How many syncs that peers have begun the node takes part in at a time; others are told to try later.",
         trade_off="Too low: nodes that join together wait for each other. Too high: when many join, all of them are "
         "served slowly, and so are clients.",
+    )
+    max_event_bytes: int = _setting(
+        _LIMITS.max_event_bytes,
+        rule=_bytes(1, 1024 * 1024),
+        help="Largest payload of an event that clients may publish.",
+        trade_off="Too low: clients are refused. Too high: every node keeps every event for `event_retention`, and "
+        "large ones fill its memory.",
     )
     max_watchers: int = _setting(
         _LIMITS.max_watchers,

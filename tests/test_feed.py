@@ -41,7 +41,7 @@ class Watcher:
             elif isinstance(update, CounterUpdate):
                 assert self.counters.get(update.key, 0) == update.before != update.after
                 _set(self.counters, update.key, update.after or None)
-            else:
+            elif isinstance(update, SetUpdate):
                 name = (update.key, update.element)
                 assert (name in self.elements) != update.present
                 (self.elements.add if update.present else self.elements.discard)(name)

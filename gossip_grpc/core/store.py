@@ -23,7 +23,8 @@ that nobody takes it for the slot's content. There are two sorts of it:
   superseded tombstone is kept until it would be purged, and the floor covers it as any other.
 
 Purging raises the *GC floor* (origin -> highest sequence purged). A peer whose coverage is below it may hold what was
-deleted and gets a full delta; at its end it drops what the sender covers but does not hold.
+deleted and gets a full delta; at its end it drops what the sender covers but does not hold, counters aside: they are
+never deleted.
 
 **Leases** (leases.py) are values that become tombstones by themselves: from then on all of this is about them too.
 
@@ -45,13 +46,14 @@ from typing import Any
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import EVERYTHING, Coverage, Ranges
 from gossip_grpc.core.elements import Orders, Place
-from gossip_grpc.core.feed import Cause, CounterUpdate, RegisterUpdate, SetUpdate, Update
+from gossip_grpc.core.events import Events
+from gossip_grpc.core.feed import Cause, CounterUpdate, EventUpdate, RegisterUpdate, SetUpdate, Update
 from gossip_grpc.core.journal import Area, Changes, Kept, Knowledge
 from gossip_grpc.core.keys import SortedKeys
 from gossip_grpc.core.leases import Leases, is_over
 from gossip_grpc.core.records import (
+    DELETABLE_KINDS,
     SYSTEM_KINDS,
-    USER_KINDS,
     Accusation,
     Dot,
     Kind,
@@ -70,7 +72,7 @@ _SPARSE = 64
 
 _REGISTER, _SET_ELEMENT = Kind.REGISTER, Kind.SET_ELEMENT  # why: see records.py
 _PLAIN = (str, bytes)
-_MEMBER, _ACCUSATION = Kind.MEMBER, Kind.ACCUSATION
+_MEMBER, _ACCUSATION, _EVENT = Kind.MEMBER, Kind.ACCUSATION, Kind.EVENT
 
 _sequence = attrgetter("sequence")
 
@@ -152,6 +154,7 @@ class Store:
         self._journal: list[Record] | None = None
         self._feed: list[Update] | None = None
         self._leases = Leases()
+        self._events = Events(self.coverage)
         self._shown: set[str] = set()  # keys of which the slot holds a lease that is seen
         self._ended: dict[Origin, tuple[tuple[int, Ranges], float]] = {}
         """Lives that have ended: what is covered of them, and since when."""
@@ -312,7 +315,7 @@ class Store:
         log, logged = _Log(), None
         for record in records:
             new = add(record.origin, record.sequence)
-            if not new and not repair:
+            if not new and (not repair or record.kind is _EVENT):
                 continue
             if record.clock > clock:
                 clock = record.clock
@@ -370,7 +373,7 @@ class Store:
         dropped = 0
         self.learn_context(snapshot.context)
         if received is not None:
-            for kind in USER_KINDS:
+            for kind in DELETABLE_KINDS:
                 for record in list(self._slots[kind].values()):
                     origin, sequence = record.origin, record.sequence
                     if snapshot.coverage.covers(origin, sequence) and not received.covers(origin, sequence):
@@ -452,6 +455,45 @@ class Store:
         self._note_origin(old)
         self.version += 1
 
+    # Events
+
+    @property
+    def event_count(self) -> int:
+        """Number of events that are kept."""
+        return len(self._events)
+
+    @property
+    def events_told(self) -> range:
+        """The numbers of the events that have been told to subscribers and are kept, in that order."""
+        return self._events.kept
+
+    def event(self, number: int) -> Record:
+        """The event of a number in `events_told`."""
+        return self._events.told(number)
+
+    def tell_events(self, now: float) -> None:
+        """Tell the events that have waited long enough for others, or have what they waited for."""
+        self._tell_events(self._events.due(now))
+
+    def event_deadline(self) -> float:
+        """When `tell_events` is due next; infinite while no event waits."""
+        return self._events.deadline()
+
+    def forget_events(self, now: float, retention: float) -> None:
+        """Forget the events that were told `retention` seconds ago. Their dots stay covered."""
+        for record in self._events.forget(now, retention):
+            del self._slots[_EVENT][record.slot]
+            self._logs[record.origin].discard(self._in_slot)
+
+    def _take_event(self, record: Record, now: float) -> None:
+        self._slots[_EVENT][record.slot] = record
+        self._log(record)
+        self._tell_events(self._events.take(record, now))
+
+    def _tell_events(self, told: list[Record]) -> None:
+        if self._feed is not None:
+            self._feed += map(EventUpdate, told)
+
     def fold(self, now: float, age: float) -> int:
         """Fold lives that ended at least `age` seconds ago; to be called now and then. Returns how many."""
         self._now = now
@@ -475,6 +517,7 @@ class Store:
                     ripe[node_id] = origin.generation
         self._ended = ended
         self._note_folds(self.coverage.fold(ripe))
+        self._events.fold()
         self._join_floors(now, age)
         count = len(covered) - len(self.coverage.origins())
         self.folds += count
@@ -598,6 +641,7 @@ class Store:
             {name: list(known.above) for name, known in origins.items() if known.above},
             folded,
         )
+        store._events = Events(store.coverage)
         store.floor = {name: known.floor for name, known in origins.items() if known.floor}
         store._context = {name: known.context for name, known in origins.items() if known.context and name != origin}
         store._folded = dict.fromkeys(folded, now)
@@ -636,7 +680,7 @@ class Store:
             self._journal, self.coverage.changed = [], set()
             return
         self._journal = [
-            *self.records(),
+            *(record for record in self.records() if record.kind is not _EVENT),
             *(record for aside in (self._guards, self._graves) for kept in aside.values() for record in kept.values()),
         ]
         folded = (Origin(node_id, last) for node_id, last in self.coverage.folded.items())
@@ -760,6 +804,9 @@ class Store:
 
         A repair is not `guarded`: what a peer with the same coverage holds is no ghost.
         """
+        if record.kind is _EVENT:
+            self._take_event(record, now)
+            return True
         slots = self._slots[record.kind]
         old = slots.get(record.slot)
         if not guarded:
@@ -848,18 +895,6 @@ class Store:
         self._remove(record)
         self._keep_aside(record, winner)
         self._tell(before, winner or record)
-        if record.kind is Kind.COUNTER_SHARE or record.kind is Kind.COUNTER_RESET:
-            self._close_counter(record)
-
-    def _close_counter(self, dropped: Record) -> None:
-        """A share or a reset is gone: list its counter no more if nothing is left of it."""
-        slot: Any = dropped.slot
-        key, origin = slot
-        if all(slot not in self._slots[kind] for kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET)):
-            del self._counters[key][origin]
-        if not self._counters[key]:
-            del self._counters[key], self._totals[key]
-            self._counter_keys.discard(key)
 
     # Leases
 

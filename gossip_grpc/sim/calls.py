@@ -99,6 +99,7 @@ class Calls:
         callback(*args)
         if not host.slow and host.busy <= self.now:  # not `paused`: that was looked at above
             host.hindered = False
+            host.adjusted = self.now
 
     # The request
 

@@ -373,16 +373,19 @@ def oblivion(world: World, truth: Truth) -> Iterator[str]:
         host.up or host.left for host in world.hosts.values()
     ):
         return  # what a node wrote last before it lost its memory can never be settled
-    quiet = world.now - max((write.time for write in truth.writes), default=0.0)
+    actions = (
+        one.time for one in world.schedule.actions if one.verb not in ("agree", "check") and one.time < world.now
+    )
+    quiet = world.now - max((*(write.time for write in truth.writes), *actions), default=0.0)
     ends = [lease_of(record).expires_at / 1000 for write in truth.writes for record in write.records if record.is_lease]
     quiet = min([quiet, *(host.wall(world.now) - end for end in ends for host in truth.hosts)])
     for host in truth.hosts:
-        if quiet > 2 * host.spec.retention + OBLIVION_GRACE and host.store.tombstones:
-            yield f"{host.name} still keeps {host.store.tombstones} tombstones, {quiet:.0f} s after the last write"
+        if quiet > 2 * host.spec.retention + OBLIVION_GRACE * host.spec.interval and host.store.tombstones:
+            yield f"{host.name} still keeps {host.store.tombstones} tombstones, {quiet:.0f} s after anything happened"
 
 
 OBLIVION_GRACE = 60.0
-"""Seconds beyond twice the retention after which a tombstone should be gone: a record may be merged late, and rounds
+"""Rounds beyond twice the retention after which a tombstone should be gone: a record may be merged late, and rounds
 that settle it are some of all."""
 
 

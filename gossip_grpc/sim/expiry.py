@@ -19,9 +19,8 @@ PRECISION = 0.001
 ADJUSTMENT = 2.0
 """Seconds after its clock was set, or after a pause, in which a node need not have done what is due."""
 
-LATE = 2.0
-"""Seconds by which a node may be late whose steady clock runs too slow or too fast: it looks at the other now and then.
-"""
+LATE = 3
+"""Rounds by which a node may be late whose steady clock runs too slow or too fast: it looks at the other at each."""
 
 
 def is_over(host: Host, record: Record, now: float) -> bool | None:
@@ -30,7 +29,7 @@ def is_over(host: Host, record: Record, now: float) -> bool | None:
     unsure = False
     if lease.expires_at:
         left = lease.expires_at / 1000 - host.wall(now)
-        precision = PRECISION if host.steady else LATE
+        precision = PRECISION if host.steady else LATE * host.spec.interval
         unsure = abs(left) <= precision or host.hindered or host.set_back or now - host.adjusted < ADJUSTMENT
         if left < -precision and not unsure:
             return True

@@ -323,6 +323,11 @@ def full_sync_drops_the_unseen() -> list[Patch]:
     return [(Store, "complete", complete)]
 
 
+def full_sync_drops_counters() -> list[Patch]:
+    """At the end of a full delta counters are dropped that it did not hold, as what was deleted."""
+    return [(store_module, "DELETABLE_KINDS", records_module.USER_KINDS)]
+
+
 def tombstones_never_purged() -> list[Patch]:
     """Tombstones are kept for ever."""
     return [(Store, "purge", lambda self, now, retention: 0)]
@@ -589,6 +594,7 @@ FAULTS: dict[str, Callable[[], list[Patch]]] = {
         purged_without_floor,
         full_sync_drops_nothing,
         full_sync_drops_the_unseen,
+        full_sync_drops_counters,
         tombstones_never_purged,
         ended_value_shown,
         ended_value_forgotten_at_once,

@@ -262,7 +262,7 @@ class _Author:
         self.say(f"agree {agree:g}s")
         self.now += agree
         if self.retention < 3600 and self.rng.random() < 0.2:
-            self.now += 2.5 * self.retention + 60
+            self.now += 2.5 * self.retention + 60 * (LONG if self.long else 1)
             self.say("check")
 
 
