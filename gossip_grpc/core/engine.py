@@ -803,6 +803,7 @@ class Engine:
                 "repaired",
                 "warning",
                 peer=name,
+                cause=inbound.cause,
                 missing_here=inbound.missing,
                 older_here=inbound.older,
                 example=inbound.example,
