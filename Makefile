@@ -2,6 +2,7 @@
 #
 # PYTHON=python3.12 make test   picks the Python that .venv is made of
 # make test ARGS="-x"           hands arguments to pytest
+# make test WORKERS=0           runs the tests in one process
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -10,6 +11,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 GO ?= go
 ARGS ?=
+WORKERS ?= 2
 NODES ?= 5
 SEEDS ?= 0..99999
 
@@ -34,7 +36,7 @@ demo: $(VENV)/run.stamp ## Run a cluster of NODES (default 5) nodes on this mach
 test: $(VENV)/dev.stamp .tools/grpcurl-$(GRPCURL_VERSION).stamp ## Run all tests, then the two coverage gates
 	@mkdir -p build
 	@$(BIN)/coverage erase
-	@$(WITH_TOOLS) $(BIN)/pytest --cov --cov-report= --junitxml=build/junit.xml $(ARGS)
+	@$(WITH_TOOLS) $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --cov --cov-report= --junitxml=build/junit.xml $(ARGS)
 	@echo "Coverage of gossip_grpc/core: every line and every branch"
 	@$(BIN)/coverage report --include='gossip_grpc/core/**' --fail-under=100
 	@echo "Coverage of the package: 90 % of lines and branches"

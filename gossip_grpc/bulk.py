@@ -33,7 +33,7 @@ async def put_many(
     Raises:
         ProtocolError: a batch is refused; those before it stay written, `written` in the metadata counts their entries.
     """
-    written = 0
+    written = kept = 0
     first = True
     last: list[Record] = []
     durability = common_pb2.DURABILITY_UNSPECIFIED
@@ -45,19 +45,29 @@ async def put_many(
                 first = False
             entries = await _checked(node, request)
             await node.keep(durability)  # the batch before: this one was read while the disk was at work
+            kept = written
             last = node.engine.put_many(entries, node.scheduler.now())[-1:]
             node.scheduler.pump()
             written += len(entries)
             await asyncio.sleep(0)
         await node.keep(durability)
     except ProtocolError as error:
-        error.metadata["written"] = str(written)
+        error.metadata["written"] = str(await _kept(node, durability, written, kept))
         raise
     session = node.written(last)
     # All that this node wrote before the last one is covered wherever that is complete: one dot for them all.
     session.complete.extend(session.dots)
     del session.dots[:]
     return kv_pb2.KeyValueServicePutManyResponse(session=session, written=written, durability=durability)
+
+
+async def _kept(node: Node, durability: common_pb2.Durability.ValueType, written: int, kept: int) -> int:
+    """How many entries are where the acknowledgement says: the last batch too, if its wait ends well."""
+    try:
+        await node.keep(durability)
+    except ProtocolError:
+        return kept
+    return written
 
 
 async def _checked(node: Node, request: kv_pb2.KeyValueServicePutManyRequest) -> list[PutEntry]:

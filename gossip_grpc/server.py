@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
@@ -79,16 +80,20 @@ class PeerServicer(peer_pb2_grpc.PeerServiceServicer):
     async def Push(self, request: peer_pb2.PushRequest, context: Any) -> peer_pb2.PushResponse:
         scheduler = self._node.scheduler
         scheduler.check_room()
-        response = scheduler.peering.push(request, scheduler.now())
-        scheduler.pump()
+        try:
+            response = scheduler.peering.push(request, scheduler.now())
+        finally:
+            scheduler.pump()  # what is refused may have had an effect all the same
         if response.HasField("digest"):
             await scheduler.may_show()
         return response
 
     async def Pull(self, request: peer_pb2.PullRequest, context: Any) -> AsyncIterator[peer_pb2.PullResponse]:
         scheduler = self._node.scheduler
-        responses = scheduler.peering.pull(request)
-        scheduler.pump()
+        try:
+            responses = scheduler.peering.pull(request)
+        finally:
+            scheduler.pump()
         await scheduler.may_show()
         with contextlib.closing(responses):
             for response in responses:
@@ -441,7 +446,12 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
     async def Backup(
         self, request: cluster_pb2.ClusterServiceBackupRequest, context: Any
     ) -> AsyncIterator[cluster_pb2.ClusterServiceBackupResponse]:
-        path = await self._node.copy()
+        copying = asyncio.create_task(self._node.copy())
+        try:
+            path = await asyncio.shield(copying)
+        except asyncio.CancelledError:
+            copying.add_done_callback(_discard)  # the thread goes on, and nobody takes what it makes
+            raise
         try:
             with path.open("rb") as file:
                 while data := await asyncio.to_thread(file.read, PAGE_BYTES):
@@ -531,6 +541,11 @@ async def _watch(node: Node, view: Callable[[Store, str], KeyView[M]], request: 
     async with contextlib.aclosing(responses):
         async for response in responses:
             yield response
+
+
+def _discard(copying: asyncio.Task[Path]) -> None:
+    if not copying.cancelled() and copying.exception() is None:
+        copying.result().unlink(missing_ok=True)
 
 
 async def _sort_in(store: Store, set_key: str | None = None) -> None:

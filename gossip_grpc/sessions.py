@@ -175,7 +175,7 @@ class Sessions:
         now = self._scheduler.now()
         if now - self._asked.get(name, -ASK_AGAIN) >= ASK_AGAIN:
             self._asked[name] = now
-            engine.compare_with(membership.peer(name))
+            engine.compare_with(membership.peer(name), fetch=True)
             self._scheduler.pump()
 
 

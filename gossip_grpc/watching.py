@@ -230,6 +230,7 @@ async def follow(
         reset = view.reset(cause) if given else None
         if reset is not None:
             yield reset
+    source.refresh()  # whoever was told of a reset has waited meanwhile
     last = log.number if found is None else found
     mark = log.number
     slack = float("inf") if pieces is not None else MAX_LAG + mark - last

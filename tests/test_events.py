@@ -228,3 +228,12 @@ def test_an_event_of_a_peer_that_is_none_is_refused(field: str, value: Any) -> N
 def test_an_event_of_a_peer_without_payload_is_refused() -> None:
     with pytest.raises(RemoteError, match=r"events\[0\]\.payload"):
         wire._decode_events([peer_pb2.EventRecord(sequence=7, clock=1, topic="t")], [A], "events")
+
+
+def test_of_two_events_after_the_same_one_none_is_lost() -> None:
+    store = watched()
+    store.merge([event(5, 4), event(6, 4)], 0.0)
+    assert told(store) == [6]
+    store.tell_events(PATIENCE)
+    assert told(store) == [5]
+    assert store.event_count == 2

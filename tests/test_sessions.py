@@ -83,7 +83,7 @@ def silence(node: Node) -> None:
 def mute(node: Node, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let nobody be asked by a node; returns whom it would have asked."""
     asked: list[str] = []
-    monkeypatch.setattr(node.engine, "compare_with", lambda peer: asked.append(peer.node_id))
+    monkeypatch.setattr(node.engine, "compare_with", lambda peer, fetch: asked.append(peer.node_id))
     return asked
 
 

@@ -718,11 +718,11 @@ class Engine:
             for seed in seeds:
                 self.compare_with(Peer(seed))
 
-    def compare_with(self, peer: Peer) -> None:
-        """Start a round with a peer, if there is none."""
+    def compare_with(self, peer: Peer, *, fetch: bool = False) -> None:
+        """Start a round with a peer, if there is none; one that fetches, whatever the strategy, if that is wanted."""
         if peer.address in self._rounds:
             return
-        strategy = self.settings.strategy if self.ready else Strategy.PUSH_PULL
+        strategy = self.settings.strategy if self.ready and not fetch else Strategy.PUSH_PULL
         current = Round(peer, strategy.fetches, strategy.sends, self.store.coverage.copy())
         self._rounds[peer.address] = current
         self.counters.rounds += 1

@@ -39,7 +39,8 @@ class Events:
     def take(self, record: Record, now: float) -> list[Record]:
         """An event has come; returns what can be told now, in order."""
         origin, previous = record.origin, event_of(record).previous
-        if self._is_due(origin, previous):
+        # Two after the same one are the mistake of a peer: the second does not wait.
+        if self._is_due(origin, previous) or previous in self._waiting.get(origin, {}):
             return self._tell(record, now)
         self._waiting.setdefault(origin, {})[previous] = (now, record)
         return []

@@ -61,7 +61,7 @@ class _Author:
         self.ends = ends = random.Random(f"ends {seed}")
         self.leases = ends.choice([(), (), ("ttl",), ("ephemeral",), ("ttl", "ephemeral")])
         self.snapshots: dict[str, float] = {}
-        self.long = ends.random() < 0.1
+        self.long = ends.random() < 0.04
         if self.long:
             self.retention = ends.choice([60, 120])
             chosen = sorted({*chosen, "cut", "silence"})

@@ -87,7 +87,7 @@ class Clients:
         writer = (missing.dots or missing.complete)[0].origin.node_id
         membership = engine.membership
         if writer != host.name and membership.address(writer) is not None and membership.reachable(writer):
-            engine.compare_with(membership.peer(writer))
+            engine.compare_with(membership.peer(writer), fetch=True)
             self._world.pump(host)
 
     def _read(self, name: str, host: Host, key: str) -> tuple[Record, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -119,8 +118,11 @@ def restore(backup: Path, directory: Path, node_id: str | None = None) -> Head:
         new = target.with_name(target.name + files.NEW)
         try:
             new.touch(mode=0o600)
-            shutil.copyfile(backup, new)
-            with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
+            with (
+                contextlib.closing(files.connect_to_read(backup)) as source,
+                contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection,
+            ):
+                source.backup(connection)  # with what is in a log beside it: it may be a copy of a killed node's files
                 connection.execute("PRAGMA journal_mode = DELETE")
                 connection.execute("BEGIN IMMEDIATE")
                 schema.write_head(connection, head)

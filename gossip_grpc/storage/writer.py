@@ -321,14 +321,14 @@ class Storage:
             )
 
     def check_room(self) -> None:
-        """Refuse what peers send while too much waits for a failing disk.
+        """Refuse what peers send while too much waits for a disk that fails, or is too slow.
 
         Raises:
             LimitError: it does.
         """
-        if self.error and self.pending > MAX_PENDING:
+        if self.pending > MAX_PENDING:
             raise LimitError(
-                f"more than {MAX_PENDING:,} changes wait for this node's disk, which fails: {self.error}",
+                f"more than {MAX_PENDING:,} changes wait for this node's disk: {self.error or 'it is too slow'}",
                 reason=Reason.DISK_FAILED,
             )
 
