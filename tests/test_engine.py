@@ -778,7 +778,8 @@ def test_the_backstop_heals_a_divergence_counts_it_once_and_says_so(strategy: St
     assert notice.facts["ours"] != notice.facts["theirs"]
     said = {name: notice.facts for name, notice in notices(cluster, "repaired")}
     found = {"missing_here": int(harm == "lost"), "older_here": int(harm == "altered"), "example": "REGISTER x"}
-    nothing = {"missing_here": 0, "older_here": 0, "example": ""}
+    found["cause"] = "something is corrupt"
+    nothing = {"cause": "nothing was missing here", "missing_here": 0, "older_here": 0, "example": ""}
     assert said["n1"] == {"peer": "n0", **found}
     assert said["n0"] == {"peer": "n1", **nothing}
 

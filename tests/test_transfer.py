@@ -206,3 +206,25 @@ def test_an_example_is_no_longer_than_a_line() -> None:
     repair = InboundDelta(here, there.delta(here.digest(), repair=True))
     repair.merge(there.delta(Digest()).records, 1.0, synced=True)
     assert len(repair.example) == MAX_EXAMPLE
+
+
+def test_a_repair_says_what_may_have_called_for_it() -> None:
+    here, there = Store(A), Store(B)
+    record = register("x", "v", C, 1)
+    here.merge([record], 0.0)
+    there.merge([record], 0.0)
+
+    def cause() -> str:
+        repair = InboundDelta(here, there.delta(here.digest(), repair=True))
+        repair.merge(repair.header.records, 1.0, synced=True)
+        return repair.cause
+
+    assert cause() == "nothing was missing here"
+    here.forget(Kind.REGISTER, "x")
+    assert cause() == "something is corrupt"
+    here.forget(Kind.REGISTER, "x")
+    here.floor[D] = 3
+    assert cause() == "a write met a tombstone that was purged already, or something is corrupt"
+    here.forget(Kind.REGISTER, "x")
+    here.coverage.fold({C.node_id: C.generation})
+    assert cause() == "a life was folded of which the peer knew more"

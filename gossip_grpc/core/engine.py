@@ -821,6 +821,7 @@ class Engine:
                 "repaired",
                 "warning",
                 peer=name,
+                cause=inbound.cause,
                 missing_here=inbound.missing,
                 older_here=inbound.older,
                 example=inbound.example,

@@ -62,6 +62,7 @@ class InboundDelta:
         self.dropped = 0
         self.missing = self.older = 0
         self.example = ""
+        self._folded = False
         self._store = store
         self._received = Coverage() if header.full else None
 
@@ -98,7 +99,19 @@ class InboundDelta:
             if self._store.get(record.kind, record.slot) is not old:
                 self.missing += old is None
                 self.older += old is not None
+                self._folded = self._folded or self._store.coverage.is_folded(record.origin)
                 self.example = self.example or f"{record.kind.name} {record.slot}"[:MAX_EXAMPLE]
+
+    @property
+    def cause(self) -> str:
+        """What may have made both sides differ, as far as this node can tell from what the repair has changed here."""
+        if not self.missing and not self.older:
+            return "nothing was missing here"
+        if self._folded:
+            return "a life was folded of which the peer knew more"
+        if self._store.floor:
+            return "a write met a tombstone that was purged already, or something is corrupt"
+        return "something is corrupt"
 
     def _check_repair(self) -> None:
         """A repair merges what is covered too: right only while nothing was purged since both sides compared."""
