@@ -265,6 +265,7 @@ def test_the_fold_of_a_life_of_which_nothing_was_known_is_a_change() -> None:
 def test_what_was_known_of_a_life_that_is_folded_goes_even_if_none_of_it_was_covered() -> None:
     store = followed(Store(A))
     store.learn_context({B: 3})
+    store.take_changes()
     store.complete(Delta(Digest(), Digest(Coverage(folded={"b": 5}))))
     changes = store.take_changes()
     assert changes is not None
