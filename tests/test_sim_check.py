@@ -43,6 +43,7 @@ RARE = {
     "graves-forgotten": "deletion-superseded-before-it-spread",
     "repair-overtaken": "repair-overtaken-by-a-purge",
     "floor-of-a-folded-life-dropped": "floor-of-a-folded-life",
+    "full-sync-drops-counters": "counter-of-a-folded-life",
     "renewal-forgotten": "copy-put-back",
     "recovered-without-ranges": "restart-with-a-hole",
 }
