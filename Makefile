@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 TOOLS := $(CURDIR)/.tools/bin
 WITH_TOOLS := PATH="$(TOOLS):$$PATH"
 
-.PHONY: help setup demo test soak lint format buf-lint proto proto-check bench build theory clean
+.PHONY: help setup demo test clients soak lint format buf-lint proto proto-check bench build theory clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test: $(VENV)/dev.stamp .tools/grpcurl-$(GRPCURL_VERSION).stamp ## Run all tests
 	@$(BIN)/coverage report --include='gossip_grpc/core/**' --fail-under=100
 	@echo "Coverage of the package: 90 % of lines and branches"
 	@$(BIN)/coverage report --fail-under=90
+
+clients: $(VENV)/run.stamp .tools/buf-$(BUF_VERSION).stamp ## Build the example clients, and run them against a cluster whose nodes fail
+	@$(BIN)/python examples/clients/run.py $(ARGS)
 
 soak: $(VENV)/dev.stamp ## Simulate SEEDS (default 100,000) random clusters under all checkers
 	$(BIN)/gossip-grpc simulate check --seeds $(SEEDS)
@@ -73,6 +76,8 @@ build: $(VENV)/dev.stamp ## Build sdist and wheel into dist/
 
 clean: ## Remove everything that make has made
 	rm -rf .venv .tools .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	cd examples/clients && rm -rf go/gen go/tour java/target python/.venv python/stubs rust/target \
+	  typescript/dist typescript/node_modules typescript/src/gen
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # --- environments and tools, each remade only when what it is made of changes ---

@@ -9,12 +9,42 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import delta, detection, engines, idle, machine, memory, merge, put, report, simulated, spread, transfer
+from bench import (
+    delta,
+    detection,
+    engines,
+    events,
+    idle,
+    machine,
+    memory,
+    merge,
+    put,
+    report,
+    simulated,
+    spread,
+    sustained,
+    transfer,
+    watch,
+)
 from bench.results import Benchmark, Measurement
 
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
-    for module in (merge, delta, engines, put, spread, idle, simulated, memory, detection, transfer)
+    for module in (
+        merge,
+        delta,
+        engines,
+        events,
+        put,
+        spread,
+        idle,
+        simulated,
+        memory,
+        detection,
+        transfer,
+        watch,
+        sustained,
+    )
 }
 
 

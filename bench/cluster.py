@@ -33,7 +33,7 @@ class NodeProcess:
     Args:
         node_id: its name.
         join: peer addresses of seeds.
-        settings: further settings by name, such as {"rumor_interval": 0.01}.
+        settings: further settings by name, such as {"rumor_interval": 0.01}; `{node_id}` in them is its name.
     """
 
     def __init__(self, node_id: str, join: Sequence[str] = (), settings: Mapping[str, object] | None = None) -> None:
@@ -50,7 +50,7 @@ class NodeProcess:
         }
         if join:
             given["join"] = ",".join(join)
-        ours = {f"GOSSIP_{name.upper()}": str(value) for name, value in given.items()}
+        ours = {f"GOSSIP_{name.upper()}": str(value).replace("{node_id}", node_id) for name, value in given.items()}
         # Whoever runs the benchmarks may have settings of a node of their own.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GOSSIP_")}
         self._environment = inherited | ours

@@ -278,6 +278,13 @@ class Config:
         trade_off="Too low: a node that was away for longer needs a full sync, which sends everything. Too high: "
         "memory and full syncs hold deletions that all nodes know.",
     )
+    event_retention: float = _setting(
+        60.0,
+        rule=_seconds(1, 86_400),
+        help="How long events are kept for subscribers that come late, and for nodes that were cut off.",
+        trade_off="Too low: a node that was cut off for longer misses events. Too high: every node holds all events of "
+        "that time in memory.",
+    )
     seed_interval: float = _setting(
         5.0,
         rule=_seconds(0.01, 3600),
@@ -418,12 +425,19 @@ class Config:
         trade_off="Too low: nodes that join together wait for each other. Too high: when many join, all of them are "
         "served slowly, and so are clients.",
     )
+    max_event_bytes: int = _setting(
+        _LIMITS.max_event_bytes,
+        rule=_bytes(1, 1024 * 1024),
+        help="Largest payload of an event that clients may publish.",
+        trade_off="Too low: clients are refused. Too high: every node keeps every event for `event_retention`, and "
+        "large ones fill its memory.",
+    )
     max_watchers: int = _setting(
         _LIMITS.max_watchers,
         rule=Number(kind=int, low=0, high=100_000),
-        help="How many clients may watch the members at a time.",
-        trade_off="Too low: clients are refused. Too high: when many members change at once, as after a partition, the "
-        "node is busy telling all of them.",
+        help="How many clients may watch at a time: members, entries, counters and sets together.",
+        trade_off="Too low: clients are refused. Too high: when much changes at once, the node is busy telling all of "
+        "them; those that it cannot tell in time are cut off, with a token to go on with.",
     )
     chunk_bytes: int = _setting(
         _LIMITS.chunk_bytes,

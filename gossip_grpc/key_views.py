@@ -51,12 +51,12 @@ class _Walk(Generic[U, P, R]):
     def __init__(self, store: Store, prefix: str) -> None:
         self.scope = f"{self.call} {prefix}"
         self._store = store
-        self._prefix = prefix
+        self.prefix = prefix
         self._reached: P | None = None  # the last place; None for all
 
     def events(self, entries: list[Entry[Update]], token: Callable[[int], str]) -> Iterable[R]:
         """Those of this kind whose key has the prefix and has been reached."""
-        kind, prefix, reached = self.kind, self._prefix, self._reached
+        kind, prefix, reached = self.kind, self.prefix, self._reached
         found: list[Any] = [
             entry for entry in entries if type(entry.item) is kind and entry.item.key.startswith(prefix)
         ]
@@ -92,7 +92,7 @@ class KeyValueView(_Walk[RegisterUpdate, str, kv_pb2.KeyValueServiceWatchRespons
     def _next(self) -> list[Record]:
         records: list[Record] = []
         size = 0
-        for key in self._store.keys(self._prefix, self._reached):
+        for key in self._store.keys(self.prefix, self._reached):
             record = self._store.register(key)
             if record is not None:
                 records.append(record)
@@ -134,7 +134,7 @@ class CounterView(_Walk[CounterUpdate, str, counter_pb2.CounterServiceWatchRespo
         """The counters."""
         store = self._store
         self._reached = ""
-        while keys := list(islice(store.counter_keys(self._prefix, self._reached), PIECE)):
+        while keys := list(islice(store.counter_keys(self.prefix, self._reached), PIECE)):
             self._reached = keys[-1]
             kind = counter_pb2.COUNTER_EVENT_KIND_SNAPSHOT
             yield [
@@ -184,7 +184,7 @@ class SetView(_Walk[SetUpdate, tuple[str, Place], set_pb2.SetServiceWatchRespons
                 self._reached = (key, places[-1])
                 yield (_element(key, place) for place in places)
                 continue
-            following = next(store.set_keys(self._prefix, key), None)
+            following = next(store.set_keys(self.prefix, key), None)
             self._reached = None if following is None else (following, _BEFORE)  # whatever comes before it is told
             while following is not None and not store.sort_in(SORTED, following):
                 yield ()

@@ -57,7 +57,7 @@ class MemberEvents:
             NotReadyError: the node stops.
         """
         with self._watchers.admit():
-            async with aclosing(follow(self, _Members(self._engine), token)) as responses:
+            async with aclosing(follow(self, _Members(self._engine), token, self.log.news)) as responses:
                 async for response in responses:
                     yield response
 

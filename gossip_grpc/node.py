@@ -27,7 +27,7 @@ from grpc_reflection.v1alpha import reflection
 from gossip_grpc import __version__, addresses, wire
 from gossip_grpc.changes import Changes
 from gossip_grpc.channels import RECEIVE_BYTES
-from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncKeyValue, AsyncSets
+from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncEvents, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
 from gossip_grpc.client.results import Session
 from gossip_grpc.client.verbs import Call, Stream
@@ -54,6 +54,8 @@ from gossip_grpc.gen.gossip.v1 import (
     common_pb2,
     counter_pb2,
     counter_pb2_grpc,
+    event_pb2,
+    event_pb2_grpc,
     kv_pb2,
     kv_pb2_grpc,
     peer_pb2,
@@ -67,6 +69,7 @@ from gossip_grpc.scheduler import Scheduler
 from gossip_grpc.server import (
     ClusterServicer,
     CounterServicer,
+    EventServicer,
     KeyValueServicer,
     PeerServicer,
     SetServicer,
@@ -84,6 +87,7 @@ CLIENT_SERVICES = tuple(
         (kv_pb2, "KeyValueService"),
         (counter_pb2, "CounterService"),
         (set_pb2, "SetService"),
+        (event_pb2, "EventService"),
         (cluster_pb2, "ClusterService"),
     )
 )
@@ -116,8 +120,8 @@ SERVER_OPTIONS = (
 class Node(AsyncCluster):
     """A node of a cluster, embedded in a program: `async with Node(Config(...)) as node: ...`.
 
-    It has the verbs of `AsyncClient` (`kv`, `counter`, `set`, `members`, `watch`, `status`, `leave` and so on), with
-    the same results and exceptions, and makes them without a network in between.
+    It has the verbs of `AsyncClient` (`kv`, `counter`, `set`, `event`, `members`, `watch`, `status`, `leave` and so
+    on), with the same results and exceptions, and makes them without a network in between.
 
     Raises:
         ConfigError: on start, if an address cannot be listened on.
@@ -132,6 +136,7 @@ class Node(AsyncCluster):
         self.kv = AsyncKeyValue(self)
         self.counter = AsyncCounters(self)
         self.set = AsyncSets(self)
+        self.event = AsyncEvents(self)
         self.engine: Engine
         self.watchers: Watchers
         self.events: MemberEvents
@@ -249,7 +254,7 @@ class Node(AsyncCluster):
         await self._ready.wait()
 
     async def run(self, call: Call[T], /) -> T:
-        """Execute one call of the clients' table here; `kv`, `counter` and `set` come here."""
+        """Execute one call of the clients' table here; the groups' methods come here."""
         self._check_started()
         try:
             response = await call.method(self._services)(call.request, None)  # type: ignore[arg-type]  # servicers have the stubs' methods
@@ -373,6 +378,7 @@ class Node(AsyncCluster):
         kv_pb2_grpc.add_KeyValueServiceServicer_to_server(services.kv, client_server)
         counter_pb2_grpc.add_CounterServiceServicer_to_server(services.counter, client_server)
         set_pb2_grpc.add_SetServiceServicer_to_server(services.set, client_server)
+        event_pb2_grpc.add_EventServiceServicer_to_server(services.event, client_server)
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(services.cluster, client_server)
         for server, names in ((peer_server, PEER_SERVICES), (client_server, CLIENT_SERVICES)):
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -439,6 +445,7 @@ class Node(AsyncCluster):
             rumor_interval=config.rumor_interval,
             bootstrap_window=config.bootstrap_window,
             tombstone_retention=config.tombstone_retention,
+            event_retention=config.event_retention,
             has_seeds=bool(config.join) or others,
             limits=self.limits,
             detector=config.detector,
@@ -482,6 +489,7 @@ class _Services:
         self.kv = KeyValueServicer(node)
         self.counter = CounterServicer(node)
         self.set = SetServicer(node)
+        self.event = EventServicer(node)
         self.cluster = ClusterServicer(node)
 
 

@@ -17,22 +17,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from google.protobuf.message import Message
 
 from gossip_grpc import __version__, bulk, members, wire
+from gossip_grpc.changes import KeyView
 from gossip_grpc.core.elements import Place, element_at
-from gossip_grpc.core.feed import Update
 from gossip_grpc.core.leases import lease_of
-from gossip_grpc.core.limits import MAX_ELEMENTS
+from gossip_grpc.core.limits import MAX_ELEMENTS, MAX_TOPICS
 from gossip_grpc.core.membership import Peer
 from gossip_grpc.core.membership import Status as MemberState
 from gossip_grpc.core.messages import Call, ProbeRequest
 from gossip_grpc.core.records import Kind, Record, Value
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.errors import LocalError, NotFoundError, Reason
+from gossip_grpc.event_view import EventView
 from gossip_grpc.gen.gossip.v1 import (
     cluster_pb2,
     cluster_pb2_grpc,
     common_pb2,
     counter_pb2,
     counter_pb2_grpc,
+    event_pb2,
+    event_pb2_grpc,
     kv_pb2,
     kv_pb2_grpc,
     peer_pb2,
@@ -44,7 +47,6 @@ from gossip_grpc.key_views import CounterView, KeyValueView, SetView
 from gossip_grpc.peering import Probe
 from gossip_grpc.storage.schema import FORMAT
 from gossip_grpc.usage import limit_uses
-from gossip_grpc.watching import View
 
 PING_TIMEOUT = 2.0
 """Seconds that a member may take to answer Ping."""
@@ -332,6 +334,43 @@ class SetServicer(set_pb2_grpc.SetServiceServicer):
         return list(elements)
 
 
+class EventServicer(event_pb2_grpc.EventServiceServicer):
+    """Events."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def Publish(
+        self, request: event_pb2.EventServicePublishRequest, context: Any
+    ) -> event_pb2.EventServicePublishResponse:
+        await self._node.sessions.reach(request, context)
+        node, limits = self._node, self._node.limits
+        payload = wire.decode_value(request.payload, "payload")
+        limits.check_topic(request.topic)
+        limits.check_payload(payload)
+        limits.check_prefix(request.ordering_key, "ordering_key")
+        record = node.engine.publish_event(request.topic, payload, request.ordering_key, node.scheduler.now())
+        node.scheduler.pump()
+        return event_pb2.EventServicePublishResponse(session=wire.encode_session([record], record.clock))
+
+    async def Subscribe(
+        self, request: event_pb2.EventServiceSubscribeRequest, context: Any
+    ) -> AsyncIterator[event_pb2.EventServiceSubscribeResponse]:
+        await self._node.sessions.reach(request, context)
+        node = self._node
+        if not 1 <= len(request.topics) <= MAX_TOPICS:
+            raise LocalError(f"topics has {len(request.topics)} items; give 1 to {MAX_TOPICS}", field="topics")
+        for index, topic in enumerate(request.topics):
+            node.limits.check_pattern(topic, f"topics[{index}]")
+        if request.start not in event_pb2.SubscriptionStart.values():
+            raise LocalError(f"start is {request.start}; give NOW (1) or RETAINED (2)", field="start")
+        retained = request.start == event_pb2.SUBSCRIPTION_START_RETAINED
+        view = EventView(node.engine.store, request.topics, retained=retained or request.resume_token != "")
+        async with contextlib.aclosing(node.changes.watch(view, request.resume_token)) as responses:
+            async for response in responses:
+                yield response
+
+
 class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
     """The node and its cluster."""
 
@@ -483,9 +522,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
         return cluster_pb2.ClusterServiceLeaveResponse(peers=peers)
 
 
-async def _watch(
-    node: Node, view: Callable[[Store, str], View[Update, M]], request: Any, context: Any
-) -> AsyncIterator[M]:
+async def _watch(node: Node, view: Callable[[Store, str], KeyView[M]], request: Any, context: Any) -> AsyncIterator[M]:
     """What a watcher of keys is told."""
     node.limits.check_prefix(request.prefix)
     await node.sessions.reach(request, context)

@@ -16,7 +16,7 @@ def limit_uses(node: Node) -> list[cluster_pb2.LimitUse]:
     limits, engine = node.limits, node.engine
     own = engine.membership.own()
     used = {
-        "max_records": engine.store.live + engine.store.tombstones,
+        "max_records": engine.store.live + engine.store.tombstones + engine.store.event_count,
         # Those that are sent and those that are received have the limit each for itself.
         "max_inbound_syncs": max(node.scheduler.peering.serving, engine.transfers),
         "max_watchers": node.watchers.count,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -98,9 +98,10 @@ class Log(Generic[T]):
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    async def news(self) -> None:
-        """Wait until something is added, or the log is closed."""
+    async def news(self, last: int) -> int:
+        """Wait until something is added, or the log is closed (see `follow`)."""
         await self._news.wait()
+        return last
 
     def holds(self, number: int) -> bool:
         """Whether all is kept that came after a number."""
@@ -198,8 +199,17 @@ class Source(Protocol[T]):
         """Log what has happened by now."""
 
 
-async def follow(source: Source[T], view: View[T, R], given: str) -> AsyncGenerator[R, None]:
+async def follow(
+    source: Source[T], view: View[T, R], given: str, news: Callable[[int], Awaitable[int]]
+) -> AsyncGenerator[R, None]:
     """All that there is, or what came after the token given; then what comes.
+
+    Args:
+        source: of events.
+        view: what the watcher is told.
+        given: a token, or empty.
+        news: who has read the log up to a number, all of it, waits with this until something happens that may concern
+            him, or the log is closed; it answers up to which number he need not read.
 
     Raises:
         LocalError: the token is none.
@@ -252,7 +262,7 @@ async def follow(source: Source[T], view: View[T, R], given: str) -> AsyncGenera
             for response in piece or ():
                 yield response
         else:
-            await log.news()
+            last = await news(last)
             continue
         await asyncio.sleep(0)  # a watcher inside of this process may take all at once: let others have the loop
 

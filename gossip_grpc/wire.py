@@ -17,14 +17,22 @@ from xxhash import xxh3_64_digest
 
 from gossip_grpc.core.clock import MAX_CLOCK
 from gossip_grpc.core.coverage import Coverage
+from gossip_grpc.core.events import event_of
 from gossip_grpc.core.leases import lease_of
-from gossip_grpc.core.limits import INT64_MAX, INT64_MIN, MAX_NAME, MAX_WIRE_KEY_BYTES, is_name
+from gossip_grpc.core.limits import (
+    INT64_MAX,
+    INT64_MIN,
+    MAX_NAME,
+    MAX_WIRE_KEY_BYTES,
+    MAX_WIRE_PAYLOAD_BYTES,
+    is_name,
+)
 from gossip_grpc.core.phi import MAX_PHI
-from gossip_grpc.core.records import Accusation, Dot, Kind, Lease, Member, Origin, Record, Value
+from gossip_grpc.core.records import Accusation, Dot, Event, Kind, Lease, Member, Origin, Record, Value
 from gossip_grpc.core.sessions import Session
 from gossip_grpc.core.sync import Delta, Digest, layers
 from gossip_grpc.errors import LocalError, Reason, RemoteError
-from gossip_grpc.gen.gossip.v1 import common_pb2, counter_pb2, kv_pb2, peer_pb2
+from gossip_grpc.gen.gossip.v1 import common_pb2, counter_pb2, event_pb2, kv_pb2, peer_pb2
 from gossip_grpc.tokens import MAX_ENTRIES
 
 PROTOCOL = 2
@@ -320,6 +328,23 @@ class _Encoder:
         else:
             message.data = lease.value
 
+    def event(self, record: Record, origin: int) -> None:
+        event = event_of(record)
+        self.size += _size(event.topic) + _size(event.payload) + _size(event.ordering_key) + _RECORD_OVERHEAD
+        message = self._message.events.add(
+            origin=origin,
+            sequence=record.sequence,
+            clock=record.clock,
+            topic=event.topic,
+            ordering_key=event.ordering_key,
+            published_at_unix_milliseconds=event.at,
+            previous=event.previous,
+        )
+        if isinstance(event.payload, str):
+            message.text = event.payload
+        else:
+            message.data = event.payload
+
     def counter_share(self, record: Record, origin: int) -> None:
         slot: Any = record.slot
         key, _ = slot
@@ -401,6 +426,7 @@ _ENCODERS = {
     Kind.SET_ELEMENT: _Encoder.set_element,
     Kind.MEMBER: _Encoder.member,
     Kind.ACCUSATION: _Encoder.accusation,
+    Kind.EVENT: _Encoder.event,
 }
 
 
@@ -514,6 +540,41 @@ def _decode_leases(messages: Sequence[Any], origins: list[Origin], path: str) ->
     return records
 
 
+def _decode_events(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
+    records: list[Record] = []
+    for index, message in enumerate(messages):
+        here = f"{path}[{index}]"
+        _check_dot(message, len(origins), here, keyed=False)
+        topic, key, at, previous = (
+            message.topic,
+            message.ordering_key,
+            message.published_at_unix_milliseconds,
+            message.previous,
+        )
+        kind = message.WhichOneof("payload")
+        if kind is None:
+            raise _malformed(f"{here}.payload", "one of text, data", "none of them")
+        payload = getattr(message, kind)
+        for name, allowed, value, right in (
+            ("topic", f"1 to {MAX_WIRE_KEY_BYTES} bytes", topic[:60], 0 < len(topic) <= MAX_WIRE_KEY_BYTES),
+            ("ordering_key", f"at most {MAX_WIRE_KEY_BYTES} bytes", key[:60], len(key) <= MAX_WIRE_KEY_BYTES),
+            (
+                "payload",
+                f"at most {MAX_WIRE_PAYLOAD_BYTES} bytes",
+                len(payload),
+                len(payload) <= MAX_WIRE_PAYLOAD_BYTES,
+            ),
+            ("published_at_unix_milliseconds", "Unix time in milliseconds", at, at <= MAX_UNIX_SECONDS * 1000),
+            ("previous", f"below the sequence, {message.sequence}", previous, previous < message.sequence),
+        ):
+            if not right:
+                raise _malformed(f"{here}.{name}", allowed, str(value))
+        origin, sequence = origins[message.origin], message.sequence
+        event = Event(topic, payload, key, at, previous)
+        records.append(Record(Kind.EVENT, (origin, sequence), origin, sequence, message.clock, event))
+    return records
+
+
 def _decode_shares(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
     records: list[Record] = []
     for index, message in enumerate(messages):
@@ -624,6 +685,7 @@ _DECODERS: dict[str, Callable[[Any, list[Origin], str], list[Record]]] = {
     "counter_resets": _decode_resets,
     "set_elements": _decode_elements,
     "leases": _decode_leases,
+    "events": _decode_events,
 }
 
 _KEPT_ASIDE = ("columns", "registers", "set_elements", "leases")
@@ -738,6 +800,19 @@ def encode_entry(record: Record) -> kv_pb2.Entry:
         entry.expires_at_unix_milliseconds = lease.expires_at
         entry.ephemeral = lease.ephemeral
     return entry
+
+
+def encode_event(record: Record) -> event_pb2.Event:
+    """An event."""
+    event = event_of(record)
+    return event_pb2.Event(
+        dot=encode_dot(record),
+        topic=event.topic,
+        payload=encode_value(event.payload),
+        ordering_key=event.ordering_key,
+        published_at_unix_milliseconds=event.at,
+        clock=record.clock,
+    )
 
 
 def clamp(value: int) -> int:

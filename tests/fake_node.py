@@ -18,12 +18,13 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from gossip_grpc.gen.gossip.v1 import cluster_pb2, counter_pb2, kv_pb2, set_pb2
+from gossip_grpc.gen.gossip.v1 import cluster_pb2, counter_pb2, event_pb2, kv_pb2, set_pb2
 
 SERVICES = [
     *kv_pb2.DESCRIPTOR.services_by_name.values(),
     *counter_pb2.DESCRIPTOR.services_by_name.values(),
     *set_pb2.DESCRIPTOR.services_by_name.values(),
+    *event_pb2.DESCRIPTOR.services_by_name.values(),
     *cluster_pb2.DESCRIPTOR.services_by_name.values(),
 ]
 

@@ -6,7 +6,7 @@ import random
 
 from gossip_grpc.core.coverage import EVERYTHING, Coverage
 from gossip_grpc.core.journal import Kept, Knowledge
-from gossip_grpc.core.records import Dot, Kind, Origin, Record
+from gossip_grpc.core.records import Dot, Kind, Origin, Record, Value
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Digest
 
@@ -110,10 +110,7 @@ def same(one: Store, other: Store) -> None:
         assert set(other.counter_origins(key)) == set(one.counter_origins(key))
     assert list(other.set_keys()) == list(one.set_keys())
     for key in one.set_keys():
-        here, there = one.elements(key), other.elements(key)
-        assert {element: set(origins) for element, origins in there.items()} == {
-            element: set(origins) for element, origins in here.items()
-        }
+        assert _holders(other, key) == _holders(one, key)
     assert other.members() == one.members()
     assert set(other.accused()) == set(one.accused())
     for node_id in one.accused():
@@ -133,6 +130,10 @@ def _bases(store: Store) -> list[Digest]:
         if 0 < (sequence := store.coverage.sequence(origin)) < EVERYTHING
     }
     return [Digest(), Digest(Coverage(half)), store.digest()]
+
+
+def _holders(store: Store, key: str) -> dict[Value, set[Origin]]:
+    return {element: set(origins) for element, origins in store.elements(key).items()}
 
 
 def _as_set(records: list[Record]) -> set[tuple[object, ...]]:

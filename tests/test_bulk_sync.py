@@ -165,6 +165,19 @@ def test_values_are_taken_in_quickly_as_they_are_one_by_one(sent: list[list[Reco
     assert quick.delta(lacking).superseded == slow.delta(lacking).superseded
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_value_for_an_empty_slot_that_a_superseded_deletion_guards_is_not_shown(watched: bool) -> None:
+    store = Store(Origin("here", 1))
+    store.feed(on=watched)
+    store.merge_superseded([samples.register("k", None, sequence=5, clock=5)], 0.0)
+    assert store.register("k") is None
+    deleted = samples.register("k", "dead", samples.B, sequence=1, clock=2)
+    assert store.merge([deleted, samples.register("other", "v", samples.B, sequence=2, clock=3)], 0.0)
+    assert store.coverage.covers(samples.B, 1)
+    assert list(store.keys()) == ["other"]
+    assert store.live == 1
+
+
 # Memory
 
 

@@ -31,7 +31,7 @@ from gossip_grpc.cli import main
 from gossip_grpc.cli.base import LazyGroup
 from gossip_grpc.cli.root import COMMANDS, root
 from gossip_grpc.config import Config
-from gossip_grpc.gen.gossip.v1 import cluster_pb2, common_pb2, counter_pb2, kv_pb2, set_pb2
+from gossip_grpc.gen.gossip.v1 import cluster_pb2, common_pb2, counter_pb2, event_pb2, kv_pb2, set_pb2
 from tests.fake_node import FakeNode, Fault, serving
 
 DEADLINE = 20.0
@@ -432,6 +432,45 @@ def test_a_watch_of_sets_shows_their_elements(node: FakeNode, cli: Cli) -> None:
     ]
     current, added, _ = map(json.loads, cli("set", "watch", "--output", "json").out.splitlines())
     assert (current["element"], added["key"], added["element"]) == (None, "s", "x")
+
+
+def test_an_event_is_published_from_an_argument_or_a_file(node: FakeNode, cli: Cli, tmp_path: Path) -> None:
+    node.answers[event_pb2.EventServicePublishRequest] = event_pb2.EventServicePublishResponse(session=TOKEN)
+    (tmp_path / "content").write_bytes(b"\0")
+    assert cli("event", "publish", "t", "hello").out == ""
+    done = cli("event", "publish", "t", "--file", str(tmp_path / "content"), "--ordering-key", "k", "--output", "json")
+    assert json.loads(done.out)["topic"] == "t"
+    assert cli("event", "publish", "t").code == 2
+    assert node.requests == [
+        event_pb2.EventServicePublishRequest(topic="t", payload=text("hello")),
+        event_pb2.EventServicePublishRequest(topic="t", payload=common_pb2.Value(data=b"\0"), ordering_key="k"),
+    ]
+
+
+def test_a_subscription_shows_events_until_the_node_ends_it(node: FakeNode, cli: Cli) -> None:
+    told, published = event_pb2.EventServiceSubscribeResponse, event_pb2.Event
+    event = event_pb2.SUBSCRIPTION_EVENT_KIND_EVENT
+    one = published(dot=DOT, topic="a/1", payload=text("x"), clock=9, published_at_unix_milliseconds=1_500)
+    two = published(dot=DOT, topic="b", payload=common_pb2.Value(data=b"\0"), ordering_key="k", clock=10)
+    node.answers[event_pb2.EventServiceSubscribeRequest] = [
+        told(kind=event, event=one),
+        told(kind=event_pb2.SUBSCRIPTION_EVENT_KIND_CURRENT, cause="all", resume_token="a/1/1/x"),
+        told(kind=event, event=two, resume_token="a/1/2/x"),
+        STOPS,
+    ]
+    done = cli("event", "subscribe", "a/*", "b", "--retained", "--resume", "a/1/0/x")
+    assert lines_of(done) == [
+        'event     a/1: "x"  (a/7, clock 9)',
+        "current   all",
+        "event     b [k]: base64:AA==  (a/7, clock 10)",
+    ]
+    assert done.err == "Error: the node stops; watch another one (to go on from there: --resume a/1/2/x)\n"
+    start = event_pb2.SUBSCRIPTION_START_RETAINED
+    request = event_pb2.EventServiceSubscribeRequest(topics=["a/*", "b"], start=start, resume_token="a/1/0/x")
+    assert node.requests == [request]
+    first, marker, _ = map(json.loads, cli("event", "subscribe", "*", "--output", "json").out.splitlines())
+    assert (first["topic"], first["payload"], first["ordering_key"], first["published_at"]) == ("a/1", "x", "", 1.5)
+    assert (first["clock"], marker["topic"], marker["token"]) == (9, None, "a/1/1/x")
 
 
 def test_a_list_flows_page_by_page(node: FakeNode, cli: Cli) -> None:

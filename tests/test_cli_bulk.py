@@ -15,7 +15,9 @@ from click.testing import CliRunner, Result
 from gossip_grpc.cli.bulk import _Lines
 from gossip_grpc.cli.kv import kv
 from gossip_grpc.cli.root import root
+from gossip_grpc.client import Item
 from gossip_grpc.config import Config
+from gossip_grpc.core.records import Kind
 from gossip_grpc.node import Node
 
 
@@ -70,6 +72,24 @@ async def test_empty_lines_are_skipped_and_ends_are_granted(node: Node) -> None:
     assert record.content.expires_at > 0
 
 
+async def test_an_end_is_kept_by_dump_and_load(node: Node) -> None:
+    await node.kv.put_many([Item("a", "v", ttl=60), Item("b", "v", ephemeral=True)])
+    before = [(entry.key, entry.expires_at, entry.ephemeral) async for entry in node.kv.list()]
+    dumped = await command(node, "dump")
+    assert (await command(node, "load", "-", given=dumped.stdout_bytes)).stdout == "2 entries written\n"
+    after = [(entry.key, entry.expires_at, entry.ephemeral) async for entry in node.kv.list()]
+    assert [(key, ephemeral) for key, _, ephemeral in after] == [("a", False), ("b", True)]
+    assert after[0][1] == pytest.approx(before[0][1], abs=0.1)
+    assert after[1][1] is None
+
+
+async def test_what_is_over_is_over_when_it_is_loaded(node: Node) -> None:
+    assert (await load(node, '{"key": "a", "value": "v", "expires_at": 1.0}')).stdout == "1 entry written\n"
+    record = node.engine.store.get(Kind.REGISTER, "a")
+    assert record is not None
+    assert 0 < record.content.expires_at <= (node.scheduler.now() + node.engine.wall_offset) * 1000 + 10
+
+
 async def test_json_for_programs(node: Node) -> None:
     loaded = await command(node, "load", "-", "--output", "json", given=b'{"key": "a", "value": "v"}')
     assert json.loads(loaded.stdout) == {"written": 1, "clock": node.engine.store.clock.time}
@@ -81,12 +101,13 @@ async def test_json_for_programs(node: Node) -> None:
         ("{", "it is not JSON: expecting property name enclosed in double quotes at column 2"),
         (b'{"key": "\xff"}', "it is not UTF-8"),
         ("[]", 'it must be an object such as {"key": "a", "value": "b"}'),
-        ('{"key": "k", "valu": "v"}', "'valu' is no field; there are ephemeral, key, ttl, value"),
+        ('{"key": "k", "valu": "v"}', "'valu' is no field; there are ephemeral, expires_at, key, ttl, value"),
         ('{"value": "v"}', "key must be text"),
         ('{"key": "k"}', 'value must be text, or {"base64": "..."} for bytes'),
         ('{"key": "k", "value": {"base64": "?"}}', "value.base64 is not base64"),
         ('{"key": "k", "value": "v", "ttl": true}', "ttl must be a number of seconds"),
         ('{"key": "k", "value": "v", "ttl": -1}', "ttl must be a number of seconds"),
+        ('{"key": "k", "value": "v", "expires_at": "x"}', "expires_at must be a number of seconds"),
         ('{"key": "k", "value": "v", "ephemeral": 1}', "ephemeral must be true or false"),
     ],
 )

@@ -755,7 +755,7 @@ def test_a_client_for_asyncio_can_be_made_before_the_loop_runs() -> None:
 
 
 def verbs_of(client: object) -> dict[str, inspect.Signature]:
-    groups = {"": client, **{name: getattr(client, name) for name in ("kv", "counter", "set")}}
+    groups = {"": client, **{name: getattr(client, name) for name in ("kv", "counter", "set", "event")}}
     return {
         f"{group}.{name}": inspect.signature(method)
         for group, holder in groups.items()
@@ -774,7 +774,7 @@ def test_both_clients_have_the_same_verbs_with_the_same_parameters() -> None:
     del verbs["kv.put_many"]
     assert verbs == verbs_async
     assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value', durability: 'str | None' = None)"
-    assert len(verbs) == 24
+    assert len(verbs) == 26
 
 
 def test_a_verb_documents_itself() -> None:

@@ -41,7 +41,7 @@ class Watcher:
             elif isinstance(update, CounterUpdate):
                 assert self.counters.get(update.key, 0) == update.before != update.after
                 _set(self.counters, update.key, update.after or None)
-            else:
+            elif isinstance(update, SetUpdate):
                 name = (update.key, update.element)
                 assert (name in self.elements) != update.present
                 (self.elements.add if update.present else self.elements.discard)(name)
@@ -157,7 +157,8 @@ def test_an_element_comes_with_its_first_addition_and_goes_with_its_last() -> No
 
 def test_what_takes_a_value_out_is_named() -> None:
     store = watched(register("x", "1", B, 1, clock=1), register("y", "1", B, 2, clock=1))
-    before = store.register("x"), store.register("y")
+    before = [store.register(key) for key in ("x", "y")]
+    assert before[1] is not None
     superseded = register("x", "2", C, 1, clock=2)
     store.merge_superseded([superseded], 0.0)
     store.forget(Kind.REGISTER, "y")
@@ -170,5 +171,6 @@ def test_what_takes_a_value_out_is_named() -> None:
 def test_an_end_is_told_as_one() -> None:
     store = watched(lease("x", "v", B, 1, expires_at=5_000))
     leased = store.register("x")
+    assert leased is not None
     store.expire(5.0)
     assert store.take_updates() == [RegisterUpdate("x", leased, None, leased, Cause.EXPIRED)]

@@ -262,6 +262,15 @@ def test_the_fold_of_a_life_of_which_nothing_was_known_is_a_change() -> None:
     assert (changes.folded, changes.origins) == ({"b": 1}, {B: None})
 
 
+def test_what_was_known_of_a_life_that_is_folded_goes_even_if_none_of_it_was_covered() -> None:
+    store = followed(Store(A))
+    store.learn_context({B: 3})
+    store.complete(Delta(Digest(), Digest(Coverage(folded={"b": 5}))))
+    changes = store.take_changes()
+    assert changes is not None
+    assert changes.origins == {B: None, Origin("b", 5): None}
+
+
 def test_of_a_folded_life_its_floor_is_all_that_is_kept() -> None:
     store = followed(Store(A))
     store.merge([member(Origin("b", 2)), register("x", None, B, 1)], 0.0)

@@ -256,6 +256,7 @@ async def test_grpcurl_lists_the_services_and_calls_them(grpcurl: str) -> None:
         assert {
             "gossip.v1.ClusterService",
             "gossip.v1.CounterService",
+            "gossip.v1.EventService",
             "gossip.v1.KeyValueService",
             "gossip.v1.SetService",
             "grpc.health.v1.Health",

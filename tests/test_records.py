@@ -167,3 +167,8 @@ def test_a_members_tags_do_not_depend_on_their_order() -> None:
     assert one == other
     assert not wins(one, other)
     assert isinstance(one.content, Member)
+
+
+def test_a_lease_is_in_no_fingerprint_for_when_it_ends_is_a_matter_of_clocks() -> None:
+    assert fingerprint(lease("k", "v", expires_at=5)) == 0
+    assert fingerprint(register("k", "v")) != 0

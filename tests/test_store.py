@@ -13,7 +13,7 @@ from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, Digest
 from gossip_grpc.core.transfer import InboundDelta
 from tests import samples
-from tests.samples import A, B, C, D, addition, member, register, removal, reset, share
+from tests.samples import A, B, C, D, addition, lease, member, register, removal, reset, share
 
 DAY = 86_400.0
 
@@ -378,6 +378,25 @@ def test_no_repair_however_it_lies_brings_a_store_down(records: list[Record], li
     store.learn_context({record.origin: 9 for record in lies})
     store.purge(2 * DAY, DAY)
     store.delta(Digest())
+
+
+@pytest.mark.parametrize("clock", [1, 9])
+@pytest.mark.parametrize("held", [register("x", None, B, 1, clock=2), lease("x", "v", B, 1, clock=2, expires_at=1)])
+@pytest.mark.parametrize("buried", [True, False])
+def test_a_dot_is_kept_in_one_place_whatever_a_repair_says_of_its_content(
+    buried: bool, held: Record, clock: int
+) -> None:
+    store = Store(A)
+    store.merge([held], 0.0)
+    if buried:
+        put(store, "x", "later")
+    store.merge([register("x", "altered", B, 1, clock=clock)], 1.0, repair=True)
+    store.merge([register("x", None, B, 1, clock=clock)], 1.0, repair=True)
+    delta = store.delta(Digest())
+    dots = [record.dot for record in [*delta.records, *delta.superseded]]
+    assert sorted(dots) == ([Dot(A, 1)] if buried else []) + [Dot(B, 1)]
+    store.expire(1.0)
+    check(store)
 
 
 def test_a_repair_of_a_deletion_that_bears_the_dot_of_another_one_is_not_taken() -> None:

@@ -176,15 +176,24 @@ def test_nobody_may_fold_our_own_life(generation: int) -> None:
 def test_a_repair_says_what_it_found() -> None:
     here, there = Store(A), Store(B)
     same, other = register("same", "v", C, 1), register("other", "new", C, 2, clock=5)
-    there.merge([same, other, register("missing", "v", C, 3), register("lost", "old", C, 4, clock=1)], 0.0)
+    there.merge(
+        [
+            same,
+            other,
+            register("missing", "v", C, 3),
+            register("gone", "v", C, 5),
+            register("lost", "old", C, 4, clock=1),
+        ],
+        0.0,
+    )
     here.merge([same, register("other", "old", C, 2, clock=1), register("lost", "new", C, 4, clock=9)], 0.0)
     here.complete(Delta(Digest(), Digest(there.coverage.copy())))
     repair = InboundDelta(here, there.delta(here.digest(), repair=True))
     repair.merge(there.delta(Digest()).records, 1.0, synced=True)
-    assert (repair.missing, repair.older, repair.example) == (1, 1, "REGISTER other")
+    assert (repair.missing, repair.older, repair.example) == (2, 1, "REGISTER other")
     repair.merge([], 1.0, synced=True)
     repair.merge([register("superseded", None, D, 1)], 1.0, synced=True, superseded=True)
-    assert (repair.missing, repair.older) == (1, 1)
+    assert (repair.missing, repair.older) == (2, 1)
     plain = InboundDelta(here, there.delta(here.digest()))
     plain.merge([register("new", "v", C, 9)], 1.0, synced=True)
     assert (plain.missing, plain.older, plain.example) == (0, 0, "")

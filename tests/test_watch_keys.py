@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gossip_grpc import changes, key_views, watching
+from gossip_grpc import changes, key_views, sessions, watching
 from gossip_grpc import node as nodes
 from gossip_grpc.changes import Changes
 from gossip_grpc.client import (
@@ -22,14 +22,18 @@ from gossip_grpc.client import (
     Counter,
     CounterEvent,
     CounterEventKind,
+    DeadlineError,
+    Dot,
     InvalidArgumentError,
     KeyValueEvent,
     KeyValueEventKind,
     ResourceExhaustedError,
+    Session,
     SetEvent,
     SetEventKind,
     UnavailableError,
 )
+from gossip_grpc.client import Origin as ClientOrigin
 from gossip_grpc.config import Config
 from gossip_grpc.core import elements
 from gossip_grpc.core.coverage import Coverage
@@ -633,6 +637,26 @@ async def test_a_piece_of_the_snapshot_is_small_in_number_and_in_bytes() -> None
     assert sizes(SetView(watched.store, "")) == [200, 200, 100, 2, 1]
 
 
+async def test_changes_of_other_keys_are_nothing_that_a_watcher_falls_behind_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changes, "KEPT", 10)
+    watched = Watched()
+    async with aclosing(watched.kv("a")) as stream:
+        await take(stream, 1)
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.01)  # until it waits, which nothing tells
+        for number in range(50):
+            watched.put("b", str(number))
+            watched.changes.refresh()
+            await asyncio.sleep(0)
+            assert not waiting.done()
+        watched.put("a")
+        watched.changes.refresh()
+        async with asyncio.timeout(DEADLINE):
+            assert told([await waiting]) == ["put a >v"]
+
+
 # Slow and too many
 
 
@@ -813,6 +837,17 @@ async def test_errors_reach_watchers_with_their_reason(node: Node) -> None:
         assert many.value.reason == "WATCH_LIMIT"
         for stream in streams:
             await stream.aclose()
+
+
+async def test_a_snapshot_reflects_the_session_or_there_is_none(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
+    monkeypatch.setattr(sessions, "DEFAULT_PATIENCE", 0.01)
+    unknown = Session(1, (Dot(ClientOrigin("x", 1), 1),))
+    async with AsyncClient(node.client_address, session=unknown) as client:
+        groups: list[Any] = [client.kv, client.counter, client.set]
+        for group in groups:
+            with pytest.raises(DeadlineError) as caught:
+                await anext(group.watch())
+            assert caught.value.reason == "SESSION_BEHIND"
 
 
 async def test_a_node_that_stops_ends_its_watchers_and_does_not_wait_for_them(node: Node) -> None:

@@ -21,12 +21,15 @@ from gossip_grpc.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from gossip_grpc.client import Item
 
-_FIELDS = {"key", "value", "ttl", "ephemeral"}
+_FIELDS = {"key", "value", "ttl", "expires_at", "ephemeral"}
 _IGNORED = {"clock", "dot"}
 """What `kv get` and `kv list` print beside, so that their output can be loaded too."""
 
 _PROGRESS = 0.2
 """Seconds between two lines of progress."""
+
+_SOON = 0.001
+"""Seconds that a value is granted whose end has passed."""
 
 _PLACE = re.compile(r"entries\[(\d+)\]\.?")
 
@@ -39,8 +42,9 @@ def load(settings: Settings, file: IO[bytes]) -> None:
     """Write many keys, from lines of JSON in FILE, or `-` for standard input.
 
     Each line is an object with key and value: text, or {"base64": "..."} for bytes. Beside, ttl (seconds for which it
-    is to be seen) and ephemeral (true). Empty lines are skipped. They are written in order, in batches of up to 1,000,
-    each whole or not at all; at the first line that is wrong it stops, and says what was written.
+    is to be seen) or expires_at (Unix time in seconds), and ephemeral (true). Empty lines are skipped. They are written
+    in order, in batches of up to 1,000, each whole or not at all; at the first line that is wrong it stops, and says
+    what was written.
 
     Examples:
       gossip-grpc kv load entries.jsonl
@@ -74,14 +78,16 @@ def load(settings: Settings, file: IO[bytes]) -> None:
 def dump(settings: Settings, prefix: str) -> None:
     """Print the keys that begin with PREFIX, or all, as lines of JSON that `kv load` reads.
 
-    Of a value that has an end, or is ephemeral, the value alone.
-
     Examples:
       gossip-grpc kv dump > entries.jsonl
     """
     with settings.client() as client:
         for entry in client.kv.list(prefix, 10_000):
             line = {"key": entry.key, "value": show.value_as_json(entry.value)}
+            if entry.expires_at is not None:
+                line["expires_at"] = entry.expires_at
+            if entry.ephemeral:
+                line["ephemeral"] = True
             click.echo(json.dumps(line, ensure_ascii=False))
 
 
@@ -148,10 +154,16 @@ def _item(line: bytes) -> Item:
         raise ValueError("key must be text")
     if not isinstance(ephemeral := found.get("ephemeral", False), bool):
         raise ValueError("ephemeral must be true or false")
-    ttl = found.get("ttl", 0)
-    if not isinstance(ttl, int | float) or isinstance(ttl, bool) or not 0 <= ttl < float("inf"):
-        raise ValueError("ttl must be a number of seconds")
+    ttl = _seconds("ttl", found.get("ttl", 0))
+    if found.get("expires_at") is not None:
+        ttl = max(_seconds("expires_at", found["expires_at"]) - time.time(), _SOON)
     return Item(key, _value(found.get("value")), ttl, ephemeral)
+
+
+def _seconds(name: str, given: Any) -> float:
+    if not isinstance(given, int | float) or isinstance(given, bool) or not 0 <= given < float("inf"):
+        raise ValueError(f"{name} must be a number of seconds")
+    return float(given)
 
 
 def _value(given: Any) -> str | bytes:

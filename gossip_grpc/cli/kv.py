@@ -36,6 +36,20 @@ def session_as_json(session: Session, client: Client) -> dict[str, Any]:
     return {"clock": session.clock, "dots": dots, "session": str(client.session)}
 
 
+def read_content(given: str | None, file: IO[bytes] | None, name: str) -> str | bytes:
+    """What a command is to send: an argument of this name, standard input if that is `-`, or a file."""
+    if (given is None) == (file is None):
+        raise click.UsageError(f"Give either {name} or --file PATH.")
+    if file is not None:
+        return file.read()
+    if given != "-":
+        return str(given)
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError("Standard input is not UTF-8; write it as bytes with `--file -`.") from error
+
+
 @click.group(cls=Group)
 @node_options(hidden=True)
 def kv() -> None:
@@ -108,18 +122,7 @@ def put(
       gossip-grpc kv put flag -- --verbose
       gossip-grpc kv put services/web/a 10.0.0.7:80 --ttl 30s --ephemeral
     """
-    if (value is None) == (file is None):
-        raise click.UsageError("Give either VALUE or --file PATH.")
-    content: str | bytes
-    if file is not None:
-        content = file.read()
-    elif value == "-":
-        try:
-            content = sys.stdin.buffer.read().decode()
-        except UnicodeDecodeError as error:
-            raise click.UsageError("Standard input is not UTF-8; write it as bytes with `--file -`.") from error
-    else:
-        content = str(value)
+    content = read_content(value, file, "VALUE")
     with settings.client() as client:
         session = client.kv.put(key, content, ttl=ttl, ephemeral=ephemeral, durability=durability)
     if settings.json:

@@ -14,6 +14,7 @@ COMMANDS = {
     "kv": ("gossip_grpc.cli.kv:kv", "Read and write registers, one value a key."),
     "counter": ("gossip_grpc.cli.counter:counter", "Add to counters that never lose an addition."),
     "set": ("gossip_grpc.cli.sets:sets", "Add to and remove from sets."),
+    "event": ("gossip_grpc.cli.event:event", "Publish events, and subscribe to them."),
     "members": ("gossip_grpc.cli.members:members", "List the members of the cluster."),
     "status": ("gossip_grpc.cli.cluster:status", "Show what the node is and how it does."),
     "leave": ("gossip_grpc.cli.cluster:leave", "Make the node leave its cluster and stop."),

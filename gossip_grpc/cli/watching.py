@@ -1,4 +1,7 @@
-"""What `watch` of kv, counter and set have in common: a line an event for people, an object a line for programs."""
+"""What `watch` of kv, counter and set, and `event subscribe`, have in common.
+
+A line an event for people, an object a line for programs.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ _LONGEST = 60
 _COLORS = {
     "put": "green",
     "added": "green",
+    "event": "green",
     "shown": "green",
     "changed": "green",
     "deleted": "red",
@@ -50,10 +54,16 @@ class _Event(Protocol):
 E = TypeVar("E", bound=_Event)
 
 
+def resume_option(function: F) -> F:
+    """Adds `--resume`."""
+    return click.option("--resume", metavar="TOKEN", default="", help="Go on after the event with this token.")(
+        function
+    )
+
+
 def watch_options(function: F) -> F:
     """Adds PREFIX and `--resume`."""
-    resume = click.option("--resume", metavar="TOKEN", default="", help="Go on after the event with this token.")
-    return click.argument("prefix", default="")(resume(function))
+    return click.argument("prefix", default="")(resume_option(function))
 
 
 def follow(

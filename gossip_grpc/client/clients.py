@@ -242,6 +242,13 @@ class Sets(_Group):
     watch = _streaming(verbs.watch_sets)
 
 
+class Events(_Group):
+    """Events, published to the subscribers of all nodes."""
+
+    publish = _blocking(verbs.publish_event)
+    subscribe = _streaming(verbs.subscribe_to_events)
+
+
 class _AsyncGroup:
     def __init__(self, client: _CallsAsync) -> None:
         self.run = client.run
@@ -306,6 +313,13 @@ class AsyncSets(_AsyncGroup):
     remove = _awaiting(verbs.remove_elements)
     list = _iterating_async(verbs.list_sets)
     watch = _streaming_async(verbs.watch_sets)
+
+
+class AsyncEvents(_AsyncGroup):
+    """Events, published to the subscribers of all nodes."""
+
+    publish = _awaiting(verbs.publish_event)
+    subscribe = _streaming_async(verbs.subscribe_to_events)
 
 
 # --- the clients ---
@@ -392,6 +406,7 @@ class Client(Cluster, _Bearer):
         self.kv = KeyValue(self)
         self.counter = Counters(self)
         self.set = Sets(self)
+        self.event = Events(self)
 
     leave = _blocking(verbs.leave)
 
@@ -476,6 +491,7 @@ class AsyncClient(AsyncCluster, _Bearer):
         self.kv = AsyncKeyValue(self)
         self.counter = AsyncCounters(self)
         self.set = AsyncSets(self)
+        self.event = AsyncEvents(self)
 
     leave = _awaiting(verbs.leave)
 

@@ -278,6 +278,57 @@ class SetEvent:
     """Of RESET and CURRENT: why, in words."""
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What was published, at any node."""
+
+    topic: str
+    payload: Value
+    ordering_key: str
+    """What its publisher gave; empty if nothing."""
+    published_at: float
+    """Unix time in seconds, by the clock of the node it was published at."""
+    dot: Dot
+    """Names the event for ever."""
+    clock: int
+    """Lamport clock: what was published by somebody who had seen it has a greater one."""
+
+
+class SubscriptionEventKind(StrEnum):
+    """What a subscriber is told."""
+
+    UNKNOWN = "unknown"
+    """The node sent one that this version of the client has no word for."""
+    RESET = "reset"
+    """The token was of no use: events may have been missed, others may come once more."""
+    CURRENT = "current"
+    """What there was has been told; what follows is new."""
+    EVENT = "event"
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionEvent:
+    """Something that a subscriber is told by the node asked."""
+
+    kind: SubscriptionEventKind
+    event: Event | None
+    """None of RESET and CURRENT."""
+    token: str
+    """To go on from here another time; empty before CURRENT."""
+    cause: str
+    """Of RESET and CURRENT: why, in words."""
+
+    @property
+    def dot(self) -> Dot | None:
+        """That of the event."""
+        return None if self.event is None else self.event.dot
+
+    @property
+    def clock(self) -> int:
+        """That of the event; 0 of RESET and CURRENT."""
+        return 0 if self.event is None else self.event.clock
+
+
 class MemberStatus(StrEnum):
     """What a member is to the node asked."""
 

@@ -24,6 +24,7 @@ from gossip_grpc.client.results import (
     Dot,
     Durability,
     Entry,
+    Event,
     Explanation,
     GossipCounters,
     KeyValueEvent,
@@ -44,6 +45,8 @@ from gossip_grpc.client.results import (
     SetSummary,
     Status,
     StorageStatus,
+    SubscriptionEvent,
+    SubscriptionEventKind,
     Value,
 )
 from gossip_grpc.errors import InvalidArgumentError, Reason
@@ -53,6 +56,8 @@ from gossip_grpc.gen.gossip.v1 import (
     common_pb2,
     counter_pb2,
     counter_pb2_grpc,
+    event_pb2,
+    event_pb2_grpc,
     kv_pb2,
     kv_pb2_grpc,
     set_pb2,
@@ -74,6 +79,7 @@ class Stubs:
         self.kv = kv_pb2_grpc.KeyValueServiceStub(channel)
         self.counter = counter_pb2_grpc.CounterServiceStub(channel)
         self.set = set_pb2_grpc.SetServiceStub(channel)
+        self.event = event_pb2_grpc.EventServiceStub(channel)
         self.cluster = cluster_pb2_grpc.ClusterServiceStub(channel)
 
 
@@ -344,6 +350,47 @@ def watch_sets(prefix: str = "", token: str = "") -> Stream[SetEvent]:
     )
 
 
+# --- events ---
+
+
+def publish_event(topic: str, payload: Value, ordering_key: str = "") -> Call[Session]:
+    """Publishes an event to the subscribers of all nodes. Its dot is the only one of the session that is returned.
+
+    Each call publishes one event more: do not retry blindly. UnavailableError until the node has synced once with its
+    cluster.
+    """
+    return _call(
+        lambda stubs: stubs.event.Publish,
+        event_pb2.EventServicePublishRequest(
+            topic=_text("topic", topic),
+            payload=_value("payload", payload),
+            ordering_key=_text("ordering_key", ordering_key),
+        ),
+        lambda response: Session.from_message(response.session),
+        lambda _, session: session,
+    )
+
+
+def subscribe_to_events(*topics: str, retained: bool = False, token: str = "") -> Stream[SubscriptionEvent]:
+    """Iterates for ever over the events of these topics; one that ends in `*` stands for all that begin so.
+
+    From now on, which begins with CURRENT, or if `retained` is true first over those that the node still keeps. With
+    the token of the last event that was received: over what came after it, if the node still has it, else over all that
+    it keeps, and RESET says so first. Events of one origin come in order, each once. Ends as the members' watch does,
+    with the token in `metadata["resume_token"]` if it read too slowly; the client's timeout does not count.
+    """
+    start = event_pb2.SUBSCRIPTION_START_RETAINED if _flag("retained", retained) else event_pb2.SUBSCRIPTION_START_NOW
+    return Stream(
+        lambda stubs: stubs.event.Subscribe,
+        event_pb2.EventServiceSubscribeRequest(
+            topics=[_text(f"topics[{index}]", topic) for index, topic in enumerate(topics)],
+            start=start,
+            resume_token=_text("token", token),
+        ),
+        _read_subscription_event,
+    )
+
+
 # --- the node and its cluster ---
 
 
@@ -555,6 +602,11 @@ _SET_EVENTS: dict[int, SetEventKind] = {
     for kind in SetEventKind
     if kind is not SetEventKind.UNKNOWN
 }
+_SUBSCRIPTION_EVENTS: dict[int, SubscriptionEventKind] = {
+    event_pb2.SubscriptionEventKind.Value(f"SUBSCRIPTION_EVENT_KIND_{kind.name}"): kind
+    for kind in SubscriptionEventKind
+    if kind is not SubscriptionEventKind.UNKNOWN
+}
 _NUMBERS = {str(status): number for number, status in _STATUSES.items()}
 _DURABILITIES: dict[str, common_pb2.Durability.ValueType] = {
     Durability.MEMORY: common_pb2.DURABILITY_MEMORY,
@@ -634,6 +686,26 @@ def _read_set_event(response: set_pb2.SetServiceWatchResponse) -> SetEvent:
         clock=response.clock,
         token=response.resume_token,
         cause=response.cause,
+    )
+
+
+def _read_subscription_event(response: event_pb2.EventServiceSubscribeResponse) -> SubscriptionEvent:
+    return SubscriptionEvent(
+        kind=_SUBSCRIPTION_EVENTS.get(response.kind, SubscriptionEventKind.UNKNOWN),
+        event=_read_published(response.event) if response.HasField("event") else None,
+        token=response.resume_token,
+        cause=response.cause,
+    )
+
+
+def _read_published(event: event_pb2.Event) -> Event:
+    return Event(
+        topic=event.topic,
+        payload=_read_value(event.payload),
+        ordering_key=event.ordering_key,
+        published_at=event.published_at_unix_milliseconds / 1000,
+        dot=_read_dot(event.dot),
+        clock=event.clock,
     )
 
 

@@ -40,7 +40,7 @@ from gossip_grpc.core.messages import (
     Round,
     StepDown,
 )
-from gossip_grpc.core.records import SYSTEM_KINDS, Kind, Lease, Member, Origin, Record, Value
+from gossip_grpc.core.records import SYSTEM_KINDS, Event, Kind, Lease, Member, Origin, Record, Value
 from gossip_grpc.core.rumor import Rumors
 from gossip_grpc.core.selection import SelectorKind, make_selector, revive
 from gossip_grpc.core.store import Store, member_of
@@ -94,6 +94,7 @@ class Settings:
     rumor_interval: float = 0.005
     bootstrap_window: float = 10.0
     tombstone_retention: float = 86_400.0
+    event_retention: float = 60.0
     has_seeds: bool = False
     limits: Limits = field(default_factory=Limits)
     detector: DetectorSettings = field(default_factory=DetectorSettings)
@@ -163,6 +164,8 @@ class Engine:
         self._unsaid: Member | None = None  # what it has to say of itself, once it knows that it is not an old copy
         self._synced = False
         self._restored = store is not None
+        # The first event comes after all that a former run has written, its events among it.
+        self._last_event = (origin, self.store.coverage.sequence(origin))
         self._next_fold = now
         self._next_round = now if settings.has_seeds else now + self._rng.random() * settings.gossip_interval
         self._leave_record: Record | None = None
@@ -192,6 +195,7 @@ class Engine:
             self._next_round,
             self.vigil.deadline(),
             self.store.next_expiry(),
+            self.store.event_deadline(),
             self._next_round if rumor is None else rumor,
         )
 
@@ -203,6 +207,7 @@ class Engine:
     def tick(self, now: float) -> None:
         """Do what is due: ends of leases, pushes of rumors, heartbeats, questions, a round, purging."""
         self.store.expire(now)
+        self.store.tell_events(now)
         self.vigil.wake(now)
         self._push_rumors(now)
         self.vigil.tick(now)
@@ -216,6 +221,7 @@ class Engine:
         interval = self.settings.gossip_interval if self.ready else BOOTSTRAP_INTERVAL
         self._next_round = now + interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
         self._expire(now)
+        self.store.forget_events(now, self.settings.event_retention)
         self.vigil.reap(now)
         self.counters.purged += self.store.purge(now, self.settings.tombstone_retention)
         if now >= self._next_fold:
@@ -317,6 +323,18 @@ class Engine:
         slots = [(key, element, origin) for element in dict.fromkeys(elements) for origin in held.get(element, ())]
         additions = [record for slot in slots if (record := self.store.get(Kind.SET_ELEMENT, slot)) is not None]
         return [self._write(Kind.SET_ELEMENT, record.slot, (record.content[0], True), now) for record in additions]
+
+    def publish_event(self, topic: str, payload: Value, ordering_key: str, now: float) -> Record:
+        """Publish an event."""
+        self._check_writable()
+        self._check_room(1)
+        own = self.store.origin
+        if self._last_event[0] != own:
+            self._last_event = (own, 0)
+        event = Event(topic, payload, ordering_key, int((now + self.wall_offset) * 1000), self._last_event[1])
+        record = self._write(Kind.EVENT, (own, self.store.next_sequence), event, now)
+        self._last_event = (own, record.sequence)
+        return record
 
     def set_tags(self, tags: Mapping[str, str], now: float) -> None:
         """Replace the tags that this node has, and say so."""
@@ -549,7 +567,7 @@ class Engine:
 
     def _check_room(self, more: int) -> None:
         limit = self.settings.limits.max_records
-        held = self.store.live + self.store.tombstones
+        held = self.store.live + self.store.tombstones + self.store.event_count
         if more and held + more > limit:
             raise LimitError(
                 f"the node holds {held} records, and max_records is {limit}; delete something and wait until its "

@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
+from gossip_grpc.core.events import event_of
 from gossip_grpc.core.records import Record, Value
 
 
@@ -56,4 +57,15 @@ class SetUpdate(NamedTuple):
     """The write that made the difference."""
 
 
-Update = RegisterUpdate | CounterUpdate | SetUpdate
+class EventUpdate(NamedTuple):
+    """An event is to be told to subscribers."""
+
+    record: Record
+
+    @property
+    def key(self) -> str:
+        """Its topic."""
+        return event_of(self.record).topic
+
+
+Update = RegisterUpdate | CounterUpdate | SetUpdate | EventUpdate

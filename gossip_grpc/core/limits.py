@@ -17,11 +17,17 @@ DEFAULT_PAGE = 1_000
 MAX_ELEMENTS = 1_000
 """Most set elements in one call."""
 
+MAX_TOPICS = 100
+"""Most topics in one subscription."""
+
 MAX_WIRE_KEY_BYTES = 4 << 10
 """Longest key accepted from a peer: what `max_key_bytes` may be raised to, so that limits may differ between nodes."""
 
 MAX_BATCH = 10_000
 """Most entries in one batch of PutMany."""
+
+MAX_WIRE_PAYLOAD_BYTES = 1 << 20
+"""Largest payload of an event accepted from a peer: what `max_event_bytes` may be raised to."""
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 UINT64_MAX = 2**64 - 1
@@ -34,11 +40,12 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes in bytes of UTF-8 or raw data; `max_records` counts live records and tombstones of one node."""
+    """Sizes in bytes of UTF-8 or raw data; `max_records` counts live records, tombstones and events of one node."""
 
     max_key_bytes: int = 512
     max_value_bytes: int = 1 << 20
     max_element_bytes: int = 64 << 10
+    max_event_bytes: int = 64 << 10
     max_tags_bytes: int = 8 << 10
     max_records: int = 2_000_000
     max_inbound_syncs: int = 16
@@ -65,6 +72,21 @@ class Limits:
         if not element:
             raise LocalError(f"{field} is empty; give 1 to {self.max_element_bytes} bytes", field=field)
         _check_size(element, self.max_element_bytes, field)
+
+    def check_topic(self, topic: str, field: str = "topic") -> None:
+        """Refuse an empty or oversize topic, and one that would be a pattern."""
+        self.check_key(topic, field)
+        if "*" in topic:
+            raise LocalError(f"{field} is {topic[:60]!r}; a topic has no '*', which stands for others", field=field)
+
+    def check_pattern(self, pattern: str, field: str) -> None:
+        """Refuse what is neither a topic nor the beginning of topics with a `*` at its end."""
+        if pattern != "*":
+            self.check_topic(pattern.removesuffix("*"), field)
+
+    def check_payload(self, payload: Value, field: str = "payload") -> None:
+        """Refuse an oversize payload of an event."""
+        _check_size(payload, self.max_event_bytes, field)
 
     def page_size(self, given: int) -> int:
         """The page size to use for what a client asked."""

@@ -10,6 +10,7 @@ the records of one slot; a merge keeps the greater rank, so it is commutative, a
 | COUNTER_RESET | key, origin of the share  | (added, subtracted) seen    | what was seen, then timestamp      |
 | SET_ELEMENT   | key, element, add origin  | (add sequence, removed)     | add sequence, removed, timestamp   |
 | MEMBER        | node_id                   | Member                      | (generation, incarnation)          |
+| EVENT         | dot                       | Event                       | none: there is only one            |
 | ACCUSATION    | target, accuser           | Accusation                  | the accuser's (generation, sequence) |
 
 A reset's winner is the element-wise maximum of what was seen. One origin's share only grows in both parts, so what
@@ -38,6 +39,7 @@ class Kind(IntEnum):
     SET_ELEMENT = 4
     MEMBER = 5
     ACCUSATION = 6
+    EVENT = 7
 
 
 # Kind.REGISTER is looked up anew, in 70 ns, wherever it stands; a record merged came by four such places.
@@ -91,6 +93,24 @@ class Lease(NamedTuple):
     value: Value
     expires_at: int = 0
     ephemeral: bool = False
+
+
+class Event(NamedTuple):
+    """Something that was published.
+
+    Attributes:
+        topic: what it is about.
+        payload: what it says.
+        ordering_key: for subscribers; may be empty.
+        at: when, Unix time in milliseconds by its publisher's clock.
+        previous: sequence of the event that its origin published before it; 0 for none.
+    """
+
+    topic: str
+    payload: Value
+    ordering_key: str = ""
+    at: int = 0
+    previous: int = 0
 
 
 class Member(NamedTuple):
@@ -237,6 +257,11 @@ def _accusation_rank(record: Record) -> tuple[Any, ...]:
     return (record.origin.generation, record.sequence, record.clock, record.content)
 
 
+def _event_rank(record: Record) -> tuple[Any, ...]:
+    event: Event = record.content
+    return (record.clock, event.topic, value_order(event.payload), *event[2:])
+
+
 RANKS: dict[Kind, Callable[[Record], tuple[Any, ...]]] = {
     Kind.REGISTER: _register_rank,
     Kind.COUNTER_SHARE: _share_rank,
@@ -244,6 +269,7 @@ RANKS: dict[Kind, Callable[[Record], tuple[Any, ...]]] = {
     Kind.SET_ELEMENT: _element_rank,
     Kind.MEMBER: _member_rank,
     Kind.ACCUSATION: _accusation_rank,
+    Kind.EVENT: _event_rank,
 }
 
 

@@ -32,7 +32,8 @@ never deleted.
 is known and of which nothing new has come for the retention is *folded*: all that it ever wrote counts as covered,
 which takes one entry a node, however often it began anew. Its records stay. Its floors stay exact for one retention
 more, until all that are not cut off have folded it too; then one entry stands for them, which whoever has not folded it
-is below. What nobody here has seen of it by then, and somebody cut off has, is left to the backstop.
+is below. What nobody here has seen of it by then, and somebody cut off has, is left to the backstop: or a full delta
+drops it there. Leases are in no fingerprint, so of those the backstop knows nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ from typing import Any
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import EVERYTHING, Coverage, Ranges
 from gossip_grpc.core.elements import Orders, Place
-from gossip_grpc.core.feed import Cause, CounterUpdate, RegisterUpdate, SetUpdate, Update
+from gossip_grpc.core.events import Events
+from gossip_grpc.core.feed import Cause, CounterUpdate, EventUpdate, RegisterUpdate, SetUpdate, Update
 from gossip_grpc.core.journal import Area, Changes, Kept, Knowledge
 from gossip_grpc.core.keys import SortedKeys
 from gossip_grpc.core.leases import Leases, is_over
@@ -70,7 +72,7 @@ _SPARSE = 64
 
 _REGISTER, _SET_ELEMENT = Kind.REGISTER, Kind.SET_ELEMENT  # why: see records.py
 _PLAIN = (str, bytes)
-_MEMBER, _ACCUSATION = Kind.MEMBER, Kind.ACCUSATION
+_MEMBER, _ACCUSATION, _EVENT = Kind.MEMBER, Kind.ACCUSATION, Kind.EVENT
 
 _sequence = attrgetter("sequence")
 
@@ -152,6 +154,7 @@ class Store:
         self._journal: list[Record] | None = None
         self._feed: list[Update] | None = None
         self._leases = Leases()
+        self._events = Events(self.coverage)
         self._shown: set[str] = set()  # keys of which the slot holds a lease that is seen
         self._ended: dict[Origin, tuple[tuple[int, Ranges], float]] = {}
         """Lives that have ended: what is covered of them, and since when."""
@@ -312,7 +315,7 @@ class Store:
         log, logged = _Log(), None
         for record in records:
             new = add(record.origin, record.sequence)
-            if not new and not repair:
+            if not new and (not repair or record.kind is _EVENT):
                 continue
             if record.clock > clock:
                 clock = record.clock
@@ -452,6 +455,45 @@ class Store:
         self._note_origin(old)
         self.version += 1
 
+    # Events
+
+    @property
+    def event_count(self) -> int:
+        """Number of events that are kept."""
+        return len(self._events)
+
+    @property
+    def events_told(self) -> range:
+        """The numbers of the events that have been told to subscribers and are kept, in that order."""
+        return self._events.kept
+
+    def event(self, number: int) -> Record:
+        """The event of a number in `events_told`."""
+        return self._events.told(number)
+
+    def tell_events(self, now: float) -> None:
+        """Tell the events that have waited long enough for others, or have what they waited for."""
+        self._tell_events(self._events.due(now))
+
+    def event_deadline(self) -> float:
+        """When `tell_events` is due next; infinite while no event waits."""
+        return self._events.deadline()
+
+    def forget_events(self, now: float, retention: float) -> None:
+        """Forget the events that were told `retention` seconds ago. Their dots stay covered."""
+        for record in self._events.forget(now, retention):
+            del self._slots[_EVENT][record.slot]
+            self._logs[record.origin].discard(self._in_slot)
+
+    def _take_event(self, record: Record, now: float) -> None:
+        self._slots[_EVENT][record.slot] = record
+        self._log(record)
+        self._tell_events(self._events.take(record, now))
+
+    def _tell_events(self, told: list[Record]) -> None:
+        if self._feed is not None:
+            self._feed += map(EventUpdate, told)
+
     def fold(self, now: float, age: float) -> int:
         """Fold lives that ended at least `age` seconds ago; to be called now and then. Returns how many."""
         self._now = now
@@ -475,6 +517,7 @@ class Store:
                     ripe[node_id] = origin.generation
         self._ended = ended
         self._note_folds(self.coverage.fold(ripe))
+        self._events.fold()
         self._join_floors(now, age)
         count = len(covered) - len(self.coverage.origins())
         self.folds += count
@@ -484,7 +527,9 @@ class Store:
         """More has been folded of these nodes."""
         if nodes:
             self._folded |= dict.fromkeys(nodes, self._now)
-            self._context = {name: last for name, last in self._context.items() if not self.coverage.is_folded(name)}
+            for origin in [name for name in self._context if self.coverage.is_folded(name)]:
+                del self._context[origin]
+                self._note_origin(origin)
             self.version += 1
 
     def _join_floors(self, now: float, age: float) -> None:
@@ -596,6 +641,7 @@ class Store:
             {name: list(known.above) for name, known in origins.items() if known.above},
             folded,
         )
+        store._events = Events(store.coverage)
         store.floor = {name: known.floor for name, known in origins.items() if known.floor}
         store._context = {name: known.context for name, known in origins.items() if known.context and name != origin}
         store._folded = dict.fromkeys(folded, now)
@@ -634,7 +680,7 @@ class Store:
             self._journal, self.coverage.changed = [], set()
             return
         self._journal = [
-            *self.records(),
+            *(record for record in self.records() if record.kind is not _EVENT),
             *(record for aside in (self._guards, self._graves) for kept in aside.values() for record in kept.values()),
         ]
         folded = (Origin(node_id, last) for node_id, last in self.coverage.folded.items())
@@ -758,14 +804,16 @@ class Store:
 
         A repair is not `guarded`: what a peer with the same coverage holds is no ghost.
         """
+        if record.kind is _EVENT:
+            self._take_event(record, now)
+            return True
         slots = self._slots[record.kind]
         old = slots.get(record.slot)
+        if not guarded:
+            record = self._dig_out(record)
         deletes = record.deletes
-        if deletes:
-            known = self._enter_deletion(record, old, now, guarded=guarded)
-            if known is None:
-                return False
-            record = known
+        if deletes and not self._enter_deletion(record, old, now):
+            return False
         if guarded and (self._guards or self._graves) and self._is_guarded(record):
             self._keep_aside(record)
             return False
@@ -776,8 +824,6 @@ class Store:
         if old is not None:
             self._remove(old)
             self._keep_aside(old, record)
-        if not guarded:
-            self._unguard(record)
         slots[record.slot] = record
         if self._journal is not None:
             self._journal.append(record)
@@ -794,24 +840,31 @@ class Store:
             self._tell(before, record)
         return True
 
-    def _enter_deletion(self, record: Record, old: Record | None, now: float, *, guarded: bool) -> Record | None:
-        """Note since when a deletion is kept; returns it, or None if nothing is to be done.
-
-        Args:
-            record: the deletion, as it came.
-            old: what its slot holds.
-            now: the time.
-            guarded: whether it is no repair.
-        """
+    def _enter_deletion(self, record: Record, old: Record | None, now: float) -> bool:
+        """Note since when a deletion is kept. Returns whether there is anything to do: always, but in a repair."""
         if old is not None and old in self._leases and old.dot == record.dot:
-            return None
-        held, since = self._tombstones.setdefault(record.dot, (record, now))
-        if held is old or (held.kind, held.slot) != (record.kind, record.slot):
-            return None  # it is there; or one dot is of two writes, and somebody lies
-        if not guarded and self._in_grave(held):
-            self._exhume(held)
-            record = _anew(held)
-            self._tombstones[record.dot] = (record, since)
+            return False
+        held, _ = self._tombstones.setdefault(record.dot, (record, now))
+        return held is record  # else it is in its slot; or one dot is of two writes, and somebody lies
+
+    def _dig_out(self, record: Record) -> Record:
+        """In a repair, what is kept aside of a record's dot comes back instead of it, if a deletion, else goes.
+
+        A dot is kept in one place, whatever a peer or broken memory makes of its content: disks go by dots.
+        """
+        name, origin = (record.kind, record.slot), record.origin
+        guards = self._guards.get(name, {})
+        guard, grave = guards.get(origin), self._graves.get(name, {}).get(origin)
+        if guard is not None and guard.sequence == record.sequence:
+            del guards[origin]
+            if not guards:
+                del self._guards[name]
+            self._note(guard)
+        if grave is None or grave.sequence != record.sequence:
+            return record
+        self._exhume(grave)
+        record, since = _anew(grave), self._tombstones[grave.dot][1]
+        self._tombstones[grave.dot] = (record, since)
         return record
 
     def _log(self, record: Record) -> None:
@@ -967,23 +1020,12 @@ class Store:
             if other is not None:
                 self._note(other)
 
-    def _unguard(self, record: Record) -> None:
-        """A record comes back into its slot: it is no guard any more. One dot is kept in one place."""
-        name = (record.kind, record.slot)
-        kept = self._guards.get(name, {})
-        guard = kept.get(record.origin)
-        if guard is not None and guard.sequence == record.sequence:
-            del kept[record.origin]
-            if not kept:
-                del self._guards[name]
-            self._note(guard)
-
     def _bury(self, loser: Record, winner: Record | None) -> None:
         """Keep a superseded tombstone, unless its origin has made a later one of the slot."""
         origin, name = loser.origin, (loser.kind, loser.slot)
         other = self._graves.get(name, {}).get(origin)
         later = [kept for kept in (other, winner) if kept is not None and kept.origin == origin and kept.deletes]
-        if any(kept.sequence > loser.sequence for kept in later):
+        if any(kept.sequence > loser.sequence for kept in later) or (winner is not None and winner.dot == loser.dot):
             self._tombstones.pop(loser.dot, None)
             return
         if other is not None:

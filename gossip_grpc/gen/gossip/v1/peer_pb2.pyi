@@ -204,6 +204,7 @@ class Delta(google.protobuf.message.Message):
     ACCUSATIONS_FIELD_NUMBER: builtins.int
     LEASES_FIELD_NUMBER: builtins.int
     COLUMNS_FIELD_NUMBER: builtins.int
+    EVENTS_FIELD_NUMBER: builtins.int
     complete: builtins.bool
     """Set on the last chunk of a complete delta. A delta that ends without it was cut off."""
     superseded: builtins.bool
@@ -252,6 +253,10 @@ class Delta(google.protobuf.message.Message):
         than `registers`, which takes them too; over all three, no key twice.
         """
 
+    @property
+    def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EventRecord]:
+        """Events."""
+
     def __init__(
         self,
         *,
@@ -267,9 +272,10 @@ class Delta(google.protobuf.message.Message):
         accusations: collections.abc.Iterable[global___AccusationRecord] | None = ...,
         leases: collections.abc.Iterable[global___LeaseRecord] | None = ...,
         columns: global___RegisterColumns | None = ...,
+        events: collections.abc.Iterable[global___EventRecord] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["columns", b"columns", "header", b"header"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accusations", b"accusations", "columns", b"columns", "complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "header", b"header", "leases", b"leases", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accusations", b"accusations", "columns", b"columns", "complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "events", b"events", "header", b"header", "leases", b"leases", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
 
 global___Delta = Delta
 
@@ -416,6 +422,58 @@ class LeaseRecord(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["content", b"content"]) -> typing.Literal["text", "data"] | None: ...
 
 global___LeaseRecord = LeaseRecord
+
+@typing.final
+class EventRecord(google.protobuf.message.Message):
+    """One event. Nothing ever supersedes it; it is forgotten after its retention."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
+    TOPIC_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    ORDERING_KEY_FIELD_NUMBER: builtins.int
+    PUBLISHED_AT_UNIX_MILLISECONDS_FIELD_NUMBER: builtins.int
+    PREVIOUS_FIELD_NUMBER: builtins.int
+    origin: builtins.int
+    """Index of the publisher in the delta's table."""
+    sequence: builtins.int
+    """The publisher's sequence, from 1."""
+    clock: builtins.int
+    """Lamport clock, from 1 to 2^62."""
+    topic: builtins.str
+    """The topic, 1 to 4,096 characters."""
+    text: builtins.str
+    """A text payload."""
+    data: builtins.bytes
+    """A bytes payload."""
+    ordering_key: builtins.str
+    """The ordering key, at most 4,096 characters."""
+    published_at_unix_milliseconds: builtins.int
+    """When it was published: Unix time in milliseconds by the publisher's clock."""
+    previous: builtins.int
+    """The publisher's event before this one, by its sequence; 0 for none. Subscribers get it first."""
+    def __init__(
+        self,
+        *,
+        origin: builtins.int = ...,
+        sequence: builtins.int = ...,
+        clock: builtins.int = ...,
+        topic: builtins.str = ...,
+        text: builtins.str = ...,
+        data: builtins.bytes = ...,
+        ordering_key: builtins.str = ...,
+        published_at_unix_milliseconds: builtins.int = ...,
+        previous: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["data", b"data", "payload", b"payload", "text", b"text"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "data", b"data", "ordering_key", b"ordering_key", "origin", b"origin", "payload", b"payload", "previous", b"previous", "published_at_unix_milliseconds", b"published_at_unix_milliseconds", "sequence", b"sequence", "text", b"text", "topic", b"topic"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["text", "data"] | None: ...
+
+global___EventRecord = EventRecord
 
 @typing.final
 class CounterShareRecord(google.protobuf.message.Message):

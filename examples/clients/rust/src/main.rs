@@ -1,0 +1,522 @@
+//! What a client does with a gossip-grpc cluster. Prints a line of JSON for each step.
+//!
+//! tour PREFIX ADDRESS...
+
+mod cluster;
+mod session;
+
+mod gossip {
+    tonic::include_proto!("gossip.v1");
+}
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::{Map, Value as Json, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use cluster::{Cluster, Node, Watch, rest, timed};
+use gossip::value::Kind;
+use gossip::*;
+use session::Session as Seen;
+
+const TASKS: usize = 8;
+const ADDS_PER_TASK: usize = 25;
+const HAND_OVERS: usize = 20;
+/// Writes before the tour is ready for the node's death.
+const BEATS_BEFORE: usize = 5;
+/// Writes after it.
+const BEATS_AFTER: usize = 10;
+/// How long the tour waits for a node to die, and to come back.
+const PATIENCE: Duration = Duration::from_secs(60);
+const BETWEEN_BEATS: Duration = Duration::from_millis(50);
+
+type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+#[tokio::main]
+async fn main() -> Outcome {
+    let mut arguments = std::env::args().skip(1);
+    let prefix = arguments.next();
+    let addresses: Vec<String> = arguments.collect();
+    let Some(prefix) = prefix.filter(|_| !addresses.is_empty()) else {
+        eprintln!("usage: tour PREFIX ADDRESS...");
+        std::process::exit(2);
+    };
+    let mut tour = Tour {
+        prefix,
+        cluster: Arc::new(Cluster::new(&addresses)?),
+        session: Arc::default(),
+        names: Vec::new(),
+    };
+    tour.run().await
+}
+
+struct Tour {
+    prefix: String,
+    cluster: Arc<Cluster>,
+    /// Of all steps before the failover.
+    session: Arc<Seen>,
+    /// The nodes' names in the order of their addresses.
+    names: Vec<String>,
+}
+
+impl Tour {
+    async fn run(&mut self) -> Outcome {
+        self.connect().await?;
+        self.put().await?;
+        self.get().await?;
+        self.list().await?;
+        self.watch().await?;
+        self.count().await?;
+        self.collect().await?;
+        self.members().await?;
+        // Here: publish and subscribe, once the nodes have an EventService.
+        self.failures().await?;
+        self.hand_over().await?;
+        self.failover().await?;
+        say("done", json!({}));
+        Ok(())
+    }
+
+    // --- the steps ---
+
+    async fn connect(&mut self) -> Outcome {
+        for node in &self.cluster.nodes {
+            self.names.push(await_ready(node).await?.node_id);
+        }
+        let node = self.name(self.cluster.current());
+        say("connect", json!({"node": node, "nodes": self.names}));
+        Ok(())
+    }
+
+    async fn put(&self) -> Outcome {
+        let blob = Value {
+            kind: Some(Kind::Data(vec![0x00, 0xff, 0x10])),
+        };
+        self.write("kv/blob", blob, &self.session).await?;
+        self.write("kv/greeting", text("hello"), &self.session).await?;
+        self.write("kv/unicode", text("Grüße, 世界 🐌"), &self.session).await?;
+        say("put", json!({"count": 3}));
+        Ok(())
+    }
+
+    async fn get(&self) -> Outcome {
+        let mut values = Map::new();
+        for key in ["kv/blob", "kv/greeting", "kv/unicode"] {
+            let value = self
+                .cluster
+                .call(async |node| self.get_at(node, key, &self.session).await)
+                .await?;
+            values.insert(key.into(), show(value.as_ref()).into());
+        }
+        say("get", json!({"values": values}));
+        Ok(())
+    }
+
+    async fn list(&self) -> Outcome {
+        let node = self.cluster.current().clone();
+        let (keys, pages) = self.keys(node, "kv/", 2, &self.session).await?;
+        say("list", json!({"keys": keys, "pages": pages}));
+        Ok(())
+    }
+
+    async fn watch(&self) -> Outcome {
+        self.write("watched/a", text("0"), &self.session).await?;
+        let watched = format!("{}watched/", self.prefix);
+        let session = Some(self.session.clone());
+        let mut seen = Vec::new();
+        let mut watch = self.cluster.watch(watched.clone(), String::new(), session.clone());
+        let token = loop {
+            let event = watch.next().await?;
+            seen.push(self.describe(&event));
+            if event.kind() == KeyValueEventKind::Current {
+                self.write("watched/a", text("1"), &self.session).await?;
+                self.write("watched/a", text("2"), &self.session).await?;
+            }
+            if value_of(&event) == "text:2" {
+                break event.resume_token;
+            }
+        };
+        drop(watch);
+        say("watch", json!({"events": seen}));
+
+        // Nobody watches now; the token brings what was missed.
+        self.remove("watched/a", &self.session).await?;
+        self.write("watched/b", text("3"), &self.session).await?;
+        let mut seen = Vec::new();
+        let mut watch = self.cluster.watch(watched, token, session);
+        loop {
+            let event = watch.next().await?;
+            if event.kind() != KeyValueEventKind::Current {
+                seen.push(self.describe(&event));
+            }
+            if value_of(&event) == "text:3" {
+                break;
+            }
+        }
+        say("watch resumed", json!({"events": seen}));
+        Ok(())
+    }
+
+    async fn count(&self) -> Outcome {
+        let nodes = &self.cluster.nodes;
+        let mut tasks = JoinSet::new();
+        for task in 0..TASKS {
+            let mut counter = nodes[task % nodes.len()].counter.clone();
+            let session = self.session.clone();
+            let request = CounterServiceAddRequest {
+                key: format!("{}visits", self.prefix),
+                amount: 1,
+                ..Default::default()
+            };
+            tasks.spawn(async move {
+                for _ in 0..ADDS_PER_TASK {
+                    let answer = counter.add(timed(request.clone())).await?.into_inner();
+                    session.merge(answer.session);
+                }
+                Ok::<(), Status>(())
+            });
+        }
+        while let Some(outcome) = tasks.join_next().await {
+            outcome??;
+        }
+        let mut values = Map::new();
+        for node in nodes {
+            values.insert(self.name(node).into(), self.visits(node.clone()).await?.into());
+        }
+        say("counter", json!({"tasks": TASKS, "values": values}));
+        Ok(())
+    }
+
+    async fn collect(&self) -> Outcome {
+        let key = format!("{}colours", self.prefix);
+        let added = self
+            .cluster
+            .call(async |mut node| {
+                let request = SetServiceAddRequest {
+                    key: key.clone(),
+                    elements: ["red", "green", "blue"].map(text).into(),
+                    session: Some(self.session.token()),
+                    ..Default::default()
+                };
+                Ok(node.set.add(timed(request)).await?.into_inner())
+            })
+            .await?;
+        self.session.merge(added.session);
+        let removed = self
+            .cluster
+            .call(async |mut node| {
+                let request = SetServiceRemoveRequest {
+                    key: key.clone(),
+                    elements: ["green", "mauve"].map(text).into(),
+                    session: Some(self.session.token()),
+                    ..Default::default()
+                };
+                Ok(node.set.remove(timed(request)).await?.into_inner())
+            })
+            .await?;
+        self.session.merge(removed.session);
+        let got = self
+            .cluster
+            .call(async |mut node| {
+                let request = SetServiceGetRequest {
+                    key: key.clone(),
+                    session: Some(self.session.token()),
+                    ..Default::default()
+                };
+                Ok(node.set.get(timed(request)).await?.into_inner())
+            })
+            .await?;
+        let elements: Vec<_> = got.elements.iter().map(|element| show(Some(element))).collect();
+        say(
+            "set",
+            json!({"added": added.added, "removed": removed.removed, "size": got.size, "elements": elements}),
+        );
+        Ok(())
+    }
+
+    async fn members(&self) -> Outcome {
+        let answer = self
+            .cluster
+            .call(async |mut node| {
+                let request = ClusterServiceListMembersRequest {
+                    statuses: vec![MemberStatus::Alive.into()],
+                    ..Default::default()
+                };
+                Ok(node.cluster.list_members(timed(request)).await?.into_inner())
+            })
+            .await?;
+        let alive: Vec<_> = answer.members.iter().map(|member| &member.node_id).collect();
+        say("members", json!({"alive": alive}));
+        Ok(())
+    }
+
+    async fn failures(&self) -> Outcome {
+        for key in [format!("{}missing", self.prefix), String::new()] {
+            let outcome = self
+                .cluster
+                .call(async |mut node| {
+                    let request = KeyValueServiceGetRequest {
+                        key: key.clone(),
+                        session: None,
+                    };
+                    node.kv.get(timed(request)).await
+                })
+                .await;
+            let Err(error) = outcome else { continue };
+            let Some(info) = error.get_details_error_info() else {
+                return Err(error.into());
+            };
+            let wrong = error.get_details_bad_request().map(|request| request.field_violations);
+            let fields: Vec<_> = wrong.into_iter().flatten().map(|violation| violation.field).collect();
+            say(
+                "error",
+                json!({"code": error.code() as i32, "domain": info.domain, "reason": info.reason, "fields": fields}),
+            );
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&self) -> Outcome {
+        let nodes = &self.cluster.nodes;
+        let mut stale = 0;
+        for number in 0..HAND_OVERS {
+            let value = text(&number.to_string());
+            let node = nodes[number % nodes.len()].clone();
+            let token = self.put_at(node, "handed", value.clone(), Some(&self.session)).await?;
+            self.session.merge(token);
+            let other = nodes[(number + 1) % nodes.len()].clone();
+            match self.get_at(other, "handed", &self.session).await {
+                Ok(found) if found.as_ref() == Some(&value) => {}
+                Err(error) if error.code() != Code::NotFound => return Err(error.into()),
+                _ => stale += 1,
+            }
+        }
+        say("session", json!({"reads": HAND_OVERS, "stale": stale}));
+        Ok(())
+    }
+
+    async fn failover(&self) -> Outcome {
+        let from = self.cluster.current().clone();
+        let mut watch = self
+            .cluster
+            .watch(format!("{}watched/", self.prefix), String::new(), None);
+        self.until(&mut watch, "CURRENT").await?;
+
+        // Each beat is a key of its own: a write that is retried elsewhere must not hide one that was acknowledged here.
+        let beats = Seen::default();
+        let mut written = HashSet::new();
+        let begun = Instant::now();
+        let mut after = 0;
+        while after < BEATS_AFTER {
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("no node has failed in {PATIENCE:?}").into());
+            }
+            let key = format!("beats/{:06}", written.len());
+            self.beat(&key, &beats).await?;
+            written.insert(key);
+            if written.len() == BEATS_BEFORE {
+                say("ready for failover", json!({"node": self.name(&from)}));
+            }
+            if self.cluster.current().index != from.index {
+                after += 1;
+            }
+            sleep(BETWEEN_BEATS).await;
+        }
+        let to = self.name(self.cluster.current());
+        say(
+            "failover",
+            json!({"from": self.name(&from), "to": to, "info": {"beats": written.len()}}),
+        );
+
+        let mut seen = self.until(&mut watch, "CURRENT").await?;
+        self.beat("watched/c", &beats).await?;
+        seen.extend(self.until(&mut watch, "PUT watched/c=text:beat").await?);
+        drop(watch);
+        say("watch moved", json!({"events": seen}));
+
+        await_ready(&from).await?;
+        let (found, _) = self.keys(from.clone(), "beats/", 0, &beats).await?;
+        for key in &found {
+            written.remove(key);
+        }
+        let visits = self.visits(from.clone()).await?;
+        say(
+            "return",
+            json!({"node": self.name(&from), "missing": written.len(), "visits": visits}),
+        );
+        Ok(())
+    }
+
+    async fn until(&self, watch: &mut Watch, last: &str) -> Result<Vec<String>, Status> {
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|event| event != last) {
+            seen.push(self.describe(&watch.next().await?));
+        }
+        Ok(seen)
+    }
+
+    // --- calls ---
+
+    async fn put_at(
+        &self,
+        mut node: Node,
+        key: &str,
+        value: Value,
+        session: Option<&Seen>,
+    ) -> Result<Option<Session>, Status> {
+        let request = KeyValueServicePutRequest {
+            key: format!("{}{key}", self.prefix),
+            value: Some(value),
+            session: session.map(Seen::token),
+            ..Default::default()
+        };
+        Ok(node.kv.put(timed(request)).await?.into_inner().session)
+    }
+
+    async fn get_at(&self, mut node: Node, key: &str, session: &Seen) -> Result<Option<Value>, Status> {
+        let request = KeyValueServiceGetRequest {
+            key: format!("{}{key}", self.prefix),
+            session: Some(session.token()),
+        };
+        let answer = node.kv.get(timed(request)).await?.into_inner();
+        Ok(answer.entry.and_then(|entry| entry.value))
+    }
+
+    async fn write(&self, key: &str, value: Value, session: &Seen) -> Result<(), Status> {
+        let ask = async |node| self.put_at(node, key, value.clone(), Some(session)).await;
+        session.merge(self.cluster.call(ask).await?);
+        Ok(())
+    }
+
+    /// Writes without sending the session along, so that it waits for nothing: what was written in the last moments of a
+    /// node that died may be on that node's disk alone until it is back.
+    async fn beat(&self, key: &str, session: &Seen) -> Result<(), Status> {
+        let ask = async |node| self.put_at(node, key, text("beat"), None).await;
+        session.merge(self.cluster.call(ask).await?);
+        Ok(())
+    }
+
+    async fn remove(&self, key: &str, session: &Seen) -> Result<(), Status> {
+        let answer = self
+            .cluster
+            .call(async |mut node| {
+                let request = KeyValueServiceDeleteRequest {
+                    key: format!("{}{key}", self.prefix),
+                    session: Some(session.token()),
+                    ..Default::default()
+                };
+                Ok(node.kv.delete(timed(request)).await?.into_inner())
+            })
+            .await?;
+        session.merge(answer.session);
+        Ok(())
+    }
+
+    async fn visits(&self, mut node: Node) -> Result<i64, Status> {
+        let request = CounterServiceGetRequest {
+            key: format!("{}visits", self.prefix),
+            session: Some(self.session.token()),
+        };
+        let answer = node.counter.get(timed(request)).await?.into_inner();
+        Ok(answer.counter.unwrap_or_default().value)
+    }
+
+    /// The keys below a prefix as one node knows them, and in how many pages they came.
+    async fn keys(
+        &self,
+        mut node: Node,
+        below: &str,
+        page_size: i32,
+        session: &Seen,
+    ) -> Result<(Vec<String>, usize), Status> {
+        let mut keys = Vec::new();
+        let mut page_token = String::new();
+        for pages in 1.. {
+            let request = KeyValueServiceListRequest {
+                prefix: format!("{}{below}", self.prefix),
+                page_size,
+                page_token,
+                session: Some(session.token()),
+            };
+            let answer = node.kv.list(timed(request)).await?.into_inner();
+            keys.extend(answer.entries.iter().map(|entry| self.short(&entry.key)));
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok((keys, pages));
+            }
+        }
+        unreachable!()
+    }
+
+    // --- values and lines ---
+
+    fn name(&self, node: &Node) -> &str {
+        &self.names[node.index]
+    }
+
+    fn short(&self, key: &str) -> String {
+        key.strip_prefix(&self.prefix).unwrap_or(key).to_owned()
+    }
+
+    fn describe(&self, event: &KeyValueServiceWatchResponse) -> String {
+        let mut line = event
+            .kind()
+            .as_str_name()
+            .trim_start_matches("KEY_VALUE_EVENT_KIND_")
+            .to_owned();
+        if !event.key.is_empty() {
+            line += &format!(" {}", self.short(&event.key));
+        }
+        if event.entry.is_some() {
+            line += &format!("={}", value_of(event));
+        }
+        line
+    }
+}
+
+/// Waits until a node takes calls, again or for the first time.
+async fn await_ready(node: &Node) -> Result<ClusterServiceGetStatusResponse, Status> {
+    let mut cluster = node.cluster.clone();
+    let begun = Instant::now();
+    loop {
+        match cluster.get_status(timed(ClusterServiceGetStatusRequest {})).await {
+            Ok(answer) if answer.get_ref().ready => return Ok(answer.into_inner()),
+            Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+            _ => rest().await,
+        }
+    }
+}
+
+fn text(content: &str) -> Value {
+    Value {
+        kind: Some(Kind::Text(content.to_owned())),
+    }
+}
+
+fn value_of(event: &KeyValueServiceWatchResponse) -> String {
+    show(event.entry.as_ref().and_then(|entry| entry.value.as_ref()))
+}
+
+fn show(value: Option<&Value>) -> String {
+    match value.and_then(|value| value.kind.as_ref()) {
+        Some(Kind::Text(text)) => format!("text:{text}"),
+        Some(Kind::Data(data)) => format!("data:{}", BASE64_STANDARD.encode(data)),
+        None => "nothing".to_owned(),
+    }
+}
+
+fn say(step: &str, fields: Json) {
+    let mut line = Map::new();
+    line.insert("step".to_owned(), step.into());
+    if let Json::Object(fields) = fields {
+        line.extend(fields);
+    }
+    println!("{}", Json::Object(line));
+}
