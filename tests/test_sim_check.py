@@ -43,12 +43,13 @@ RARE = {
     "graves-forgotten": "deletion-superseded-before-it-spread",
     "repair-overtaken": "repair-overtaken-by-a-purge",
     "floor-of-a-folded-life-dropped": "floor-of-a-folded-life",
+    "full-sync-drops-counters": "counter-of-a-folded-life",
     "renewal-forgotten": "copy-put-back",
     "recovered-without-ranges": "restart-with-a-hole",
 }
 """Faults that random schedules meet less often than that, and the schedule that meets each."""
 
-SOONER = {"full-sync-drops-counters": 459, "foreign-base-taken": 82}
+SOONER = {"foreign-base-taken": 82}
 """Seeds that find faults which it takes many to find; they are tried first, and the others all the same."""
 
 
@@ -356,7 +357,7 @@ def test_the_command_shows_a_short_schedule_that_fails_and_runs_it_again(tmp_pat
     file.write_text(document["shortest_failing_schedule"])
     code, output = invoke("--scenario", str(file), "--seed", str(first["seed"]), "--plant", "tie-by-arrival")
     assert code == 1
-    assert re.search(r"^  (reflection|convergence|heals): ", output, re.MULTILINE)
+    assert any(violation.partition(":")[0] in output for violation in first["violations"])
     code, output = invoke("--scenario", str(file), "--seed", str(first["seed"]))
     assert (code, output) == (0, "Nothing is wrong.\n")
     code, output = invoke("--scenario", str(file), "--json")
