@@ -223,6 +223,7 @@ def encode_delta(delta: Delta, chunk_bytes: int) -> Iterator[peer_pb2.Delta]:
         full=delta.full,
         repair=delta.repair,
         clock=delta.clock,
+        held=None if delta.held is None else encode_digest(Digest(delta.held)),
     )
     last = None
     parts = [(delta.records, False), *((layer, True) for layer in layers(delta.superseded))]
@@ -441,6 +442,7 @@ def decode_delta(message: peer_pb2.Delta, path: str = "delta") -> Chunk:
             full=sent.full,
             repair=sent.repair,
             clock=sent.clock,
+            held=decode_digest(sent.held, f"{path}.header.held").coverage if sent.HasField("held") else None,
         )
     origins = [_decode_origin(origin, f"{path}.origins[{i}]") for i, origin in enumerate(message.origins)]
     records: list[Record] = []

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gossip_grpc.core import store as store_module
 from gossip_grpc.core.coverage import EVERYTHING, Coverage
 from gossip_grpc.core.leases import is_over
 from gossip_grpc.core.records import Dot, Kind, Member, Origin, Record, fingerprint
@@ -630,7 +631,7 @@ def test_a_value_written_over_a_tombstone_is_not_purged() -> None:
     assert value(store, "x") == "again"
 
 
-def test_a_peer_below_the_floor_gets_everything_and_drops_what_was_deleted() -> None:
+def test_a_peer_below_the_floor_is_told_what_is_held_and_drops_what_was_deleted() -> None:
     here, away = Store(A), Store(B)
     put(here, "x", "1")
     put(here, "keep", "1")
@@ -642,13 +643,61 @@ def test_a_peer_below_the_floor_gets_everything_and_drops_what_was_deleted() -> 
     delta = pull(away, here)
 
     assert delta.full
-    assert sorted(str(record.slot) for record in delta.records) == ["keep"]
+    assert delta.records == []
+    assert delta.held == Coverage.of([(A, 2)])
     assert value(away, "x") is None
     assert away.get(Kind.REGISTER, "x") is None
     assert value(away, "mine") == "unseen"
     assert value(away, "keep") == "1"
     assert away.floor == {A: 3}
     check(away)
+
+
+def floored_store(count: int) -> Store:
+    """A store of so many registers that has purged a tombstone which a newcomer lacks."""
+    store = Store(A)
+    put(store, "x", "1")
+    for number in range(count):
+        put(store, f"k{number}", "1")
+    put(store, "x", None)
+    assert store.purge(DAY, DAY) == 1
+    return store
+
+
+@pytest.mark.parametrize("most", [10, 0], ids=["by what is held", "whole, for it would be too much"])
+def test_a_full_delta_gives_a_newcomer_all(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MAX_HELD", most)
+    here, newcomer = floored_store(3), Store(B)
+    put(newcomer, "mine", "1")
+    delta = pull(newcomer, here)
+    assert delta.full
+    assert (delta.held is None) == (most == 0)
+    assert sorted(newcomer.keys()) == ["k0", "k1", "k2", "mine"]
+    assert newcomer.coverage.includes(here.coverage)
+    check(newcomer)
+
+
+def test_a_full_delta_that_is_cut_again_and_again_comes_to_its_end() -> None:
+    here, newcomer = floored_store(300), Store(B)
+    for _ in range(100):
+        delta = here.delta(newcomer.digest())
+        assert delta.full
+        cut = InboundDelta(newcomer, delta)
+        cut.merge(delta.records[:3], 0.0, synced=True)
+        assert cut.merged == 3
+    assert pull(newcomer, here).records == []
+    assert sum(1 for _ in newcomer.keys()) == 300
+    assert not here.delta(newcomer.digest()).full
+    check(newcomer)
+
+
+def test_what_a_full_delta_is_told_to_be_held_has_the_shape_of_a_coverage() -> None:
+    store = Store(D)
+    store.merge([register(f"a{i}", "1", A, i) for i in (1, 2, 5, 6, 9)], 0.0)
+    store.merge([register(f"b{i}", "1", B, i) for i in (3, 4)], 0.0)
+    store.merge([register("c", "1", C, 1), register("c", "2", C, 2)], 0.0)
+    held = Coverage.of([*((A, i) for i in (1, 2, 5, 6, 9)), (B, 3), (B, 4), (C, 2)])
+    assert store._held() == held
 
 
 def test_a_peer_above_the_floor_gets_no_full_delta() -> None:

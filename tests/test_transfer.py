@@ -74,7 +74,20 @@ def test_it_counts_what_was_new_what_was_not_and_what_was_dropped() -> None:
     inbound = InboundDelta(here, delta)
     inbound.merge(delta.records, 0.0, synced=True)
     inbound.complete()
-    assert (inbound.merged, inbound.ignored, inbound.dropped) == (2, 1, 1)
+    assert (inbound.merged, inbound.ignored, inbound.dropped) == (2, 0, 1)
+    inbound.merge(delta.records, 0.0, synced=True)
+    assert inbound.ignored == 2
+
+
+def test_of_a_full_delta_without_a_list_of_what_is_held_all_that_comes_is() -> None:
+    here = Store(A)
+    kept, ghost = register("x", "1", B, 1), register("y", "1", B, 2)
+    here.merge([kept, ghost], 0.0)
+    inbound = InboundDelta(here, Delta(Digest(), Digest(Coverage({B: 2})), full=True))
+    inbound.merge([kept], 0.0, synced=True)
+    inbound.complete()
+    assert here.register("x") == kept
+    assert here.register("y") is None
 
 
 def test_superseded_records_do_not_count_as_held() -> None:

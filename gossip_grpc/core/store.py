@@ -67,6 +67,10 @@ from gossip_grpc.core.records import (
 from gossip_grpc.core.sync import Delta, Digest
 
 _MODULUS = 2**64
+MAX_HELD = 20_000
+"""Ranges of dots held that a full delta tells at most, no more than a digest takes (`wire.MAX_RANGES`): what is more
+fragmented is sent whole."""
+
 _SPARSE = 64
 """A log is compacted once more than this and more than half of its entries are superseded."""
 
@@ -75,6 +79,7 @@ _PLAIN = (str, bytes)
 _MEMBER, _ACCUSATION, _EVENT = Kind.MEMBER, Kind.ACCUSATION, Kind.EVENT
 
 _sequence = attrgetter("sequence")
+_NOTHING = Coverage()
 
 
 class _Log:
@@ -367,7 +372,7 @@ class Store:
 
         Args:
             header: the delta's header; its snapshot is the sender's digest when the delta was read.
-            received: in a full delta, the dots of all its records.
+            received: in a full delta, the dots of all records that the sender holds.
         """
         snapshot = header.snapshot
         dropped = 0
@@ -573,9 +578,13 @@ class Store:
         return Digest(self.coverage.copy(), dict(self.floor), self.context, self.fingerprint)
 
     def delta(self, base: Digest, *, repair: bool = False) -> Delta:
-        """All records that the digest lacks, in one consistent snapshot: members first, then by origin and sequence."""
+        """All records that the digest lacks, in one consistent snapshot: members first, then by origin and sequence.
+
+        Where the digest is below the floor the delta is full: it says what is held here, so that the rest is dropped.
+        """
         full = not repair and any(base.coverage.sequence(origin) < floor for origin, floor in self.floor.items())
-        coverage = Coverage() if full or repair else base.coverage
+        held = self._held() if full else None
+        coverage = Coverage() if repair or (full and held is None) else base.coverage
         records = [
             record
             for kind in SYSTEM_KINDS
@@ -599,7 +608,34 @@ class Store:
             records=records,
             superseded=superseded,
             clock=self.clock.time,
+            held=held,
         )
+
+    def _held(self) -> Coverage | None:
+        """The dots of the records that are in their slots here; None if they are more than `MAX_HELD` ranges."""
+        vector: dict[Origin, int] = {}
+        above: dict[Origin, Ranges] = {}
+        left = MAX_HELD
+        for origin, log in self._logs.items():
+            ranges: Ranges = []
+            first = last = 0
+            for record in log.missing(origin, _NOTHING, self._in_slot):
+                sequence = record.sequence
+                if sequence != last + 1 and last:
+                    ranges.append((first, last))
+                if sequence != last + 1 or not last:
+                    first = sequence
+                last = sequence
+            if last:
+                ranges.append((first, last))
+            left -= len(ranges)
+            if left < 0:
+                return None
+            if ranges and ranges[0][0] == 1:
+                vector[origin] = ranges.pop(0)[1]
+            if ranges:
+                above[origin] = ranges
+        return Coverage(vector, above)
 
     def _missing(self, logs: dict[Origin, _Log], coverage: Coverage, held: Callable[[Record], bool]) -> list[Record]:
         found: list[Record] = []

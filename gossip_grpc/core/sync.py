@@ -68,11 +68,13 @@ class Delta:
     Attributes:
         base: the digest the delta was computed against.
         snapshot: the sender's digest when the records were read.
-        full: all records, because `base` was below the sender's GC floor.
+        full: what the receiver must drop is told too, because `base` was below the sender's GC floor (see `held`).
         repair: all records, because coverage was equal and fingerprints were not.
         records: members first, then by origin and sequence; at most one of a slot.
         superseded: records that lost their slots but must be kept (see store.py).
         clock: the sender's Lamport clock then. It is at least that of every write covered, also of those purged since.
+        held: of a full delta, the dots of all user records that the sender holds; then those that `base` covers are not
+            among `records`. None where that would take too much: then all are.
     """
 
     base: Digest
@@ -82,6 +84,7 @@ class Delta:
     records: list[Record] = field(default_factory=list)
     superseded: list[Record] = field(default_factory=list)
     clock: int = 0
+    held: Coverage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class InboundDelta:
         self.example = ""
         self._folded = False
         self._store = store
-        self._received = Coverage() if header.full else None
+        self._received = (header.held or Coverage()) if header.full else None
 
     def merge(self, records: list[Record], now: float, *, synced: bool, superseded: bool = False) -> list[Record]:
         """Merge one chunk; returns the records that were new here.
@@ -80,7 +80,7 @@ class InboundDelta:
         """
         check_records(self._store, records, synced=synced)
         self._check_repair()
-        if self._received is not None and not superseded:
+        if self._received is not None and self.header.held is None and not superseded:
             for record in records:
                 self._received.add(record.origin, record.sequence)
         if superseded:

@@ -151,6 +151,7 @@ class DeltaHeader(google.protobuf.message.Message):
     FULL_FIELD_NUMBER: builtins.int
     REPAIR_FIELD_NUMBER: builtins.int
     CLOCK_FIELD_NUMBER: builtins.int
+    HELD_FIELD_NUMBER: builtins.int
     full: builtins.bool
     """All records, because the base was below the sender's GC floor. At the end the receiver drops every user record
     of its own that the snapshot covers but the delta did not hold (superseded ones do not count as held).
@@ -172,6 +173,13 @@ class DeltaHeader(google.protobuf.message.Message):
     def snapshot(self) -> global___Digest:
         """The sender's digest as of the snapshot that the records were read from."""
 
+    @property
+    def held(self) -> global___Digest:
+        """In a full delta: the writes whose records the sender holds. Then only those that the base lacks are sent, so that a
+        transfer that was cut off goes on where it stopped, and the receiver drops what the snapshot covers and this lacks.
+        Absent where there would be too many ranges: then all records are sent.
+        """
+
     def __init__(
         self,
         *,
@@ -180,9 +188,10 @@ class DeltaHeader(google.protobuf.message.Message):
         full: builtins.bool = ...,
         repair: builtins.bool = ...,
         clock: builtins.int = ...,
+        held: global___Digest | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["base", b"base", "snapshot", b"snapshot"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["base", b"base", "clock", b"clock", "full", b"full", "repair", b"repair", "snapshot", b"snapshot"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["base", b"base", "held", b"held", "snapshot", b"snapshot"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["base", b"base", "clock", b"clock", "full", b"full", "held", b"held", "repair", b"repair", "snapshot", b"snapshot"]) -> None: ...
 
 global___DeltaHeader = DeltaHeader
 
