@@ -358,6 +358,12 @@ def test_a_copy_that_nobody_marked_begins_a_new_life_when_a_peer_knows_more_of_i
     assert not made.history.undone(made.history.writes[0].dots[0])
 
 
+def test_who_crashes_right_after_it_was_restored_goes_on_as_the_new_life() -> None:
+    made = ran(f"{RESTORED.format('').rsplit('end', 1)[0]}at 5001ms crash n1 disk\nat 6s restart n1\nend 8s\n", 8.0)
+    _, restored, restarted = (life.origin for life in made.history.lives if life.node == "n1")
+    assert restarted == restored
+
+
 def test_there_is_no_restoring_without_a_snapshot_or_over_a_node_that_runs() -> None:
     made = ran("cluster 2\nat 1s restore n2\nat 2s crash n1\nat 2s snapshot n1\nat 3s restore n1\nend 5s", 5.0)
     assert not made.hosts["n1"].up

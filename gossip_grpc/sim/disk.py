@@ -60,6 +60,7 @@ class Disk:
         origin = origin or self._origin
         if origin is None:
             raise ValueError("the disk is empty")
+        self._origin = origin
         return Store.load(origin, self._clock, self._kept.values(), self._origins, self._folded, now)
 
     def copy(self) -> Disk:
