@@ -257,11 +257,6 @@ def _accusation_rank(record: Record) -> tuple[Any, ...]:
     return (record.origin.generation, record.sequence, record.clock, record.content)
 
 
-def _event_rank(record: Record) -> tuple[Any, ...]:
-    event: Event = record.content
-    return (record.clock, event.topic, value_order(event.payload), *event[2:])
-
-
 RANKS: dict[Kind, Callable[[Record], tuple[Any, ...]]] = {
     Kind.REGISTER: _register_rank,
     Kind.COUNTER_SHARE: _share_rank,
@@ -269,7 +264,6 @@ RANKS: dict[Kind, Callable[[Record], tuple[Any, ...]]] = {
     Kind.SET_ELEMENT: _element_rank,
     Kind.MEMBER: _member_rank,
     Kind.ACCUSATION: _accusation_rank,
-    Kind.EVENT: _event_rank,
 }
 
 
