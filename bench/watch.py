@@ -119,7 +119,7 @@ async def _measure(own: bool) -> Run:
         watchers = [Seen(stalled=number == 0) for number in range(WATCHERS)]
         tasks = [
             asyncio.create_task(
-                watch(stubs[number % CHANNELS], f"{number % PREFIXES:03}/" if own else "", seen)  # type: ignore[arg-type]
+                watch(stubs[number % CHANNELS], f"{number % PREFIXES:03}/" if own else "", seen)  # type: ignore[arg-type]  # as in clients.py
             )
             for number, seen in enumerate(watchers)
         ]
