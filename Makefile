@@ -23,7 +23,7 @@ BIN := $(VENV)/bin
 TOOLS := $(CURDIR)/.tools/bin
 WITH_TOOLS := PATH="$(TOOLS):$$PATH"
 
-.PHONY: help setup demo test clients soak lint format buf-lint proto proto-check bench build theory clean
+.PHONY: help setup demo test clients soak lint format buf-lint freeze proto proto-check bench build theory clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,10 @@ format: $(VENV)/dev.stamp ## Put code into the project's form
 
 buf-lint: .tools/buf-$(BUF_VERSION).stamp ## Check the schema: style, and compatibility with its last version
 	@$(WITH_TOOLS) .ci/buf-lint
+
+freeze: .tools/buf-$(BUF_VERSION).stamp ## Promise the schema as it is now: later ones must be compatible with it
+	@$(WITH_TOOLS) .ci/buf-lint
+	@$(WITH_TOOLS) buf build --output .ci/schema.binpb.gz
 
 proto: $(VENV)/python.stamp ## Generate the stubs from proto/
 	$(BIN)/python proto/generate.py

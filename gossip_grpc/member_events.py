@@ -105,8 +105,10 @@ class _Members:
             resume_token=token,
         )
 
-    def reset(self, cause: str) -> None:
-        """The first of the snapshot replaces all that was known."""
+    def reset(self, cause: str) -> cluster_pb2.ClusterServiceWatchMembersResponse:
+        """All is told anew."""
+        kind = cluster_pb2.MEMBER_EVENT_KIND_RESET
+        return cluster_pb2.ClusterServiceWatchMembersResponse(kind=kind, cause=cause)
 
     def current(self, cause: str, token: str) -> cluster_pb2.ClusterServiceWatchMembersResponse:
         kind = cluster_pb2.MEMBER_EVENT_KIND_CURRENT

@@ -70,7 +70,7 @@ def encode(engine: Engine, record: Record, now: float) -> cluster_pb2.Member:
         status=_NUMBERS[membership.status(name)],
         reachable=membership.reachable(name),
         phi=None if phi is None else round(phi, 3),
-        status_since_seconds=round(now - standing.since, 3) if standing else 0.0,
+        status_age_seconds=round(now - standing.since, 3) if standing else 0.0,
         cause="it is the node asked" if name == membership.node_id else standing.cause if standing else "",
     )
 
@@ -150,7 +150,7 @@ def _view(engine: Engine, name: str, now: float) -> cluster_pb2.MonitorView | No
         phi=round(detector.phi(name, now), 3),
         mean_seconds=round(watch.intervals.mean, 4),
         deviation_seconds=round(watch.intervals.deviation(detector.settings.min_deviation), 4),
-        last_heartbeat_seconds=None if watch.beat is None else round(now - watch.beat, 3),
+        heartbeat_age_seconds=None if watch.beat is None else round(now - watch.beat, 3),
         heartbeats=watch.beats,
         phase=cluster_pb2.MonitorPhase.Value(f"MONITOR_PHASE_{watch.phase.name}"),
     )
@@ -159,8 +159,8 @@ def _view(engine: Engine, name: str, now: float) -> cluster_pb2.MonitorView | No
 def _accusation(accuser: str, accusation: Accusation, unix_time: float) -> cluster_pb2.MemberAccusation:
     return cluster_pb2.MemberAccusation(
         accuser=accuser,
-        made_at=round(accusation.at, 3),
-        made_seconds_ago=round(unix_time - accusation.at, 3),
+        made_at_unix_milliseconds=round(accusation.at * 1000),
+        age_seconds=round(unix_time - accusation.at, 3),
         phi=accusation.phi,
         incarnation=accusation.incarnation,
     )

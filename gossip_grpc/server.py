@@ -419,7 +419,7 @@ class ClusterServicer(cluster_pb2_grpc.ClusterServiceServicer):
             client_address=node.client_address,
             members=sum(engine.membership.status(record.origin.node_id) is MemberState.ALIVE for record in records),
             gossip=cluster_pb2.GossipCounters(**{name: getattr(counters, name) for name in counters.__slots__}),
-            last_round_seconds=round(now - last[0], 3) if last else None,
+            last_round_age_seconds=round(now - last[0], 3) if last else None,
             last_round_peer=last[1] if last else "",
             limits=limit_uses(node),
             storage=self._storage_status(),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def limit_uses(node: Node) -> list[cluster_pb2.LimitUse]:
-    """Each limit with what is used of it; 0 of those on single items that no account is kept of."""
+    """Each limit with what is used of it; nothing of those on single items, no account is kept of those."""
     limits, engine = node.limits, node.engine
     own = engine.membership.own()
     used = {
@@ -23,4 +23,4 @@ def limit_uses(node: Node) -> list[cluster_pb2.LimitUse]:
         "max_tags_bytes": tags_bytes(own.tags) if own is not None else 0,
     }
     names = [*used, *(name for name in limits.__slots__ if name not in used)]
-    return [cluster_pb2.LimitUse(name=name, used=used.get(name, 0), limit=getattr(limits, name)) for name in names]
+    return [cluster_pb2.LimitUse(name=name, used=used.get(name), limit=getattr(limits, name)) for name in names]

@@ -148,8 +148,8 @@ class View(Protocol[T, R_co]):
             token: the token of an event's number.
         """
 
-    def reset(self, cause: str) -> R_co | None:
-        """Says that pieces follow though there was a token; None if they say it themselves."""
+    def reset(self, cause: str) -> R_co:
+        """Says that pieces follow though there was a token."""
 
     def current(self, cause: str, token: str) -> R_co:
         """The marker."""
@@ -227,9 +227,8 @@ async def follow(
     pieces: Iterator[Iterable[R]] | None = None
     if found is None:
         pieces = view.pieces()
-        reset = view.reset(cause) if given else None
-        if reset is not None:
-            yield reset
+        if given:
+            yield view.reset(cause)
     source.refresh()  # whoever was told of a reset has waited meanwhile
     last = log.number if found is None else found
     mark = log.number

@@ -35,7 +35,7 @@ from gossip_grpc.errors import LocalError, Reason, RemoteError
 from gossip_grpc.gen.gossip.v1 import common_pb2, counter_pb2, event_pb2, kv_pb2, peer_pb2
 from gossip_grpc.tokens import MAX_ENTRIES
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the peer protocol. Nodes of different versions refuse each other."""
 
 MAX_MESSAGE_BYTES = 4 << 20
@@ -104,14 +104,14 @@ def decode_target(request: peer_pb2.ProbeRequest) -> Origin:
 
 
 def check_cluster(sender: peer_pb2.Sender, cluster: str) -> None:
-    """Refuse another cluster, and another version of the protocol."""
+    """Refuse another cluster, and another version of the protocol; who is no node need not know which there is."""
     if sender.cluster != cluster:
         raise RemoteError(
             f"sender.cluster is {sender.cluster[:128]!r}, this node belongs to {cluster!r}; nothing was exchanged",
             reason=Reason.FOREIGN_CLUSTER,
             field="sender.cluster",
         )
-    if sender.protocol != PROTOCOL:
+    if sender.protocol != PROTOCOL and (sender.protocol or sender.node_id):
         raise RemoteError(
             f"sender.protocol is {sender.protocol}, this node speaks {PROTOCOL}; run versions of gossip-grpc that "
             "speak the same",

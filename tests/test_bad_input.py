@@ -19,12 +19,12 @@ from grpc_status import rpc_status
 from gossip_grpc.config import Config
 from gossip_grpc.gen.gossip.v1 import cluster_pb2, common_pb2, counter_pb2, kv_pb2, peer_pb2, set_pb2
 from gossip_grpc.node import Node
-from gossip_grpc.wire import encode_page_token
+from gossip_grpc.wire import PROTOCOL, encode_page_token
 
 Code = grpc.StatusCode
 text = common_pb2.Value(text="x")
-me = peer_pb2.Sender(cluster="default", protocol=2, node_id="evil", generation=1, address="127.0.0.1:1")
-foreign = peer_pb2.Sender(cluster="other", protocol=2, node_id="evil", generation=1, address="127.0.0.1:1")
+me = peer_pb2.Sender(cluster="default", protocol=PROTOCOL, node_id="evil", generation=1, address="127.0.0.1:1")
+foreign = peer_pb2.Sender(cluster="other", protocol=PROTOCOL, node_id="evil", generation=1, address="127.0.0.1:1")
 origins = [common_pb2.Origin(node_id="evil", generation=1)]
 
 
@@ -87,7 +87,7 @@ def sent_by(code: grpc.StatusCode, reason: str, field: str, **changed: Any) -> l
 
 
 def probe(field: str, code: grpc.StatusCode = Code.INVALID_ARGUMENT, reason: str = "MALFORMED", **changed: Any) -> Case:
-    fields = {"sender": me, "target_node_id": "n2", "target_address": "127.0.0.1:1", **changed}
+    fields = {"sender": me, "target_node_id": "n2", **changed}
     return Case("PeerService/Probe", peer_pb2.ProbeRequest(**fields), code, reason, field)
 
 
@@ -223,7 +223,9 @@ CASES = {
         f"sender: {name} ({case.method})": case
         for name, cases in {
             "foreign cluster": sent_by(Code.FAILED_PRECONDITION, "FOREIGN_CLUSTER", "sender.cluster", cluster="other"),
-            "other protocol": sent_by(Code.FAILED_PRECONDITION, "INCOMPATIBLE_PROTOCOL", "sender.protocol", protocol=3),
+            "other protocol": sent_by(
+                Code.FAILED_PRECONDITION, "INCOMPATIBLE_PROTOCOL", "sender.protocol", protocol=PROTOCOL + 1
+            ),
             "junk name": sent_by(Code.INVALID_ARGUMENT, "MALFORMED", "sender.node_id", node_id="a b"),
             "no address": sent_by(Code.INVALID_ARGUMENT, "MALFORMED", "sender.address", address="nowhere"),
         }.items()

@@ -558,7 +558,7 @@ MEMBERS = [
         status=cluster_pb2.MEMBER_STATUS_ALIVE,
         reachable=True,
         phi=0.25,
-        status_since_seconds=3725.5,
+        status_age_seconds=3725.5,
         cause="it is heard",
     ),
     cluster_pb2.Member(node_id="b", status=cluster_pb2.MEMBER_STATUS_ALIVE),
@@ -588,7 +588,7 @@ def test_members_are_listed_with_what_they_are_to_the_node(node: FakeNode, cli: 
         "status": "alive",
         "reachable": True,
         "phi": 0.25,
-        "status_since_seconds": 3725.5,
+        "status_age_seconds": 3725.5,
         "cause": "it is heard",
     }
     assert (second["status"], second["reachable"], second["phi"]) == ("alive", False, None)
@@ -625,7 +625,7 @@ def explanation(own_client_address: str) -> Message:
             incarnation=2,
             peer_address="10.0.0.3:7946",
             status=cluster_pb2.MEMBER_STATUS_SUSPECT,
-            status_since_seconds=4,
+            status_age_seconds=4,
             cause="accused by node-a",
         ),
         monitors=[
@@ -635,14 +635,16 @@ def explanation(own_client_address: str) -> Message:
                     phi=12.34,
                     mean_seconds=0.5,
                     deviation_seconds=0.1,
-                    last_heartbeat_seconds=4.25,
+                    heartbeat_age_seconds=4.25,
                     phase=cluster_pb2.MONITOR_PHASE_ACCUSING,
                 ),
             ),
             cluster_pb2.Monitor(node_id="b", client_address=own_client_address),
         ],
         accusations=[
-            cluster_pb2.MemberAccusation(accuser="node-a", made_at=0, made_seconds_ago=4, phi=8.04, incarnation=2)
+            cluster_pb2.MemberAccusation(
+                accuser="node-a", made_at_unix_milliseconds=0, age_seconds=4, phi=8.04, incarnation=2
+            )
         ],
         accusers_needed=2,
         verdict="2 members must accuse it",
@@ -785,7 +787,7 @@ STATUS = cluster_pb2.ClusterServiceGetStatusResponse(
     client_address="10.0.0.1:7947",
     members=2,
     gossip=cluster_pb2.GossipCounters(rounds=10, rounds_agreed=8, rounds_failed=1, records_merged=1),
-    last_round_seconds=0.25,
+    last_round_age_seconds=0.25,
     last_round_peer="b",
 )
 

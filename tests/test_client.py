@@ -235,7 +235,7 @@ def test_members_come_from_all_pages_with_their_status_in_words() -> None:
         status=cluster_pb2.MEMBER_STATUS_ALIVE,
         reachable=True,
         phi=0,
-        status_since_seconds=1.5,
+        status_age_seconds=1.5,
         cause="it is heard",
     )
     newer = cluster_pb2.Member(node_id="c", status=99)  # type: ignore[arg-type]  # as a later schema may send
@@ -245,7 +245,7 @@ def test_members_come_from_all_pages_with_their_status_in_words() -> None:
     ) as client:
         first, second, third = client.members()
     assert (first.node_id, first.status, first.reachable) == ("a", MemberStatus.ALIVE, True)
-    assert (first.phi, first.status_since_seconds, first.cause) == (0.0, 1.5, "it is heard")
+    assert (first.phi, first.status_age_seconds, first.cause) == (0.0, 1.5, "it is heard")
     assert second.phi is None
     assert (second.peer_address, second.client_address) == ("10.0.0.2:7946", "10.0.0.2:7947")
     assert (second.generation, second.incarnation) == (2, 5)
@@ -269,7 +269,7 @@ def test_an_explanation_has_what_the_monitors_hear_and_who_accuses() -> None:
         phi=1.5,
         mean_seconds=0.5,
         deviation_seconds=0.1,
-        last_heartbeat_seconds=0,
+        heartbeat_age_seconds=0,
         heartbeats=3,
         phase=cluster_pb2.MONITOR_PHASE_ASKING,
     )
@@ -281,7 +281,11 @@ def test_an_explanation_has_what_the_monitors_hear_and_who_accuses() -> None:
             cluster_pb2.Monitor(node_id="c", view=silent),
             cluster_pb2.Monitor(node_id="d"),
         ],
-        accusations=[cluster_pb2.MemberAccusation(accuser="c", made_at=99, made_seconds_ago=2, phi=8, incarnation=4)],
+        accusations=[
+            cluster_pb2.MemberAccusation(
+                accuser="c", made_at_unix_milliseconds=99_000, age_seconds=2, phi=8, incarnation=4
+            )
+        ],
         accusers_needed=2,
         verdict="so it is",
     )
@@ -332,9 +336,9 @@ def test_status_tells_coverage_by_origin_and_the_ranges_above_apart() -> None:
 
 @pytest.mark.parametrize("seconds", [None, 0.0, 1.5])
 def test_status_tells_no_round_yet_from_a_round_just_now(seconds: float | None) -> None:
-    response = cluster_pb2.ClusterServiceGetStatusResponse(last_round_seconds=seconds)
+    response = cluster_pb2.ClusterServiceGetStatusResponse(last_round_age_seconds=seconds)
     with talk((cluster_pb2.ClusterServiceGetStatusRequest(), response)) as client:
-        assert client.status().last_round_seconds == seconds
+        assert client.status().last_round_age_seconds == seconds
 
 
 def test_status_has_every_field_of_the_schema() -> None:

@@ -561,7 +561,7 @@ def status_of(node: str, fingerprint: str = "0123456789abcdef") -> Status:
         client_address="127.0.0.1:2",
         members=3,
         gossip=GossipCounters(**{field.name: 1 for field in dataclasses.fields(GossipCounters)}),
-        last_round_seconds=None if node == "n1" else 0.4,
+        last_round_age_seconds=None if node == "n1" else 0.4,
         last_round_peer="n1",
     )
 

@@ -109,7 +109,7 @@ async def test_status_names_every_limit_and_what_is_used_of_it(client: AsyncClie
     assert limits["max_records"] == LimitUse(1, 5)
     assert limits["max_tags_bytes"] == LimitUse(9, 20)
     assert limits["max_inbound_syncs"] == LimitUse(0, 16)
-    assert limits["max_key_bytes"] == LimitUse(0, 16)
+    assert limits["max_key_bytes"] == LimitUse(None, 16)
 
 
 async def test_gossip_goes_on_at_a_full_node_and_nothing_is_lost() -> None:

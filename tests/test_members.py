@@ -55,10 +55,10 @@ def shown(engine: Engine, name: str, now: float = NOW) -> cluster_pb2.Member:
 def test_a_member_is_shown_with_what_it_is_since_when_and_why() -> None:
     engine = engine_of(member(B), member(C), member(D, left=True))
     learn(engine, accusation("b", C), now=4.0)
-    assert (shown(engine, "b").status, shown(engine, "b").status_since_seconds) == (2, 6.0)
+    assert (shown(engine, "b").status, shown(engine, "b").status_age_seconds) == (2, 6.0)
     assert shown(engine, "b").cause == "accused by c"
     assert (shown(engine, "d").status, shown(engine, "d").cause) == (4, "it says that it leaves")
-    assert (shown(engine, "c").status, shown(engine, "c").status_since_seconds) == (1, 10.0)
+    assert (shown(engine, "c").status, shown(engine, "c").status_age_seconds) == (1, 10.0)
     assert shown(engine, "a").cause == "it is the node asked"
 
 
@@ -95,10 +95,16 @@ def test_a_monitor_explains_what_it_hears_and_who_accuses_the_member() -> None:
     assert not theirs.HasField("view")
     assert ours.view.phi == found.member.phi > 0
     assert 0.5 < ours.view.mean_seconds < 1
-    assert (ours.view.last_heartbeat_seconds, ours.view.heartbeats) == (2.0, 4)
+    assert (ours.view.heartbeat_age_seconds, ours.view.heartbeats) == (2.0, 4)
     assert ours.view.phase == cluster_pb2.MONITOR_PHASE_LISTENING
     [said] = found.accusations
-    assert (said.accuser, said.made_at, said.made_seconds_ago, said.phi, said.incarnation) == ("c", 1003.5, 1.5, 9.0, 1)
+    assert (said.accuser, said.made_at_unix_milliseconds, said.age_seconds, said.phi, said.incarnation) == (
+        "c",
+        1_003_500,
+        1.5,
+        9.0,
+        1,
+    )
     assert (found.accusers_needed, found.verdict) == (
         2,
         "2 members that nobody accuses must accuse it, or any 2 for 3 s; 1 does now",
@@ -108,7 +114,7 @@ def test_a_monitor_explains_what_it_hears_and_who_accuses_the_member() -> None:
 def test_before_the_first_heartbeat_there_is_no_time_of_the_last_one() -> None:
     [monitor, *_] = members.explain(engine_of(member(B), member(C)), "b", 1.0).monitors
     assert (monitor.node_id, monitor.view.heartbeats) == ("a", 0)
-    assert not monitor.view.HasField("last_heartbeat_seconds")
+    assert not monitor.view.HasField("heartbeat_age_seconds")
 
 
 def test_what_it_takes_is_said_as_the_rules_of_membership_have_it() -> None:
@@ -192,7 +198,7 @@ async def test_tags_are_replaced_while_the_node_runs(node: Node) -> None:
     assert (before.node_id, before.tags, before.incarnation) == ("a", {"role": "web"}, 3)
     await node.set_tags({"role": "web"})
     assert (await node.members(tags={"role": "web"}, zone=""))[0] == replace(
-        before, status_since_seconds=ANY, incarnation=3
+        before, status_age_seconds=ANY, incarnation=3
     )
     for wrong in ({"": "x"}, {"a=b": "c"}, {"a": "\n"}, {"a": "x" * 9000}):
         with pytest.raises(InvalidArgumentError) as caught:

@@ -277,7 +277,7 @@ async def test_grpcurl_lists_the_services_and_calls_them(grpcurl: str) -> None:
             "grpc.health.v1.Health/Check",
         )  # fmt: skip
         assert "SERVING" in health
-        onlooker = '{"sender": {"cluster": "demo", "protocol": 2}, "digest": {}}'
+        onlooker = '{"sender": {"cluster": "demo"}, "digest": {}}'
         pulled = json.loads(
             await output(grpcurl, "-plaintext", "-d", onlooker, node.peer_address, "gossip.v1.PeerService/Pull")
         )

@@ -14,10 +14,11 @@ from gossip_grpc.config import Config
 from gossip_grpc.core.messages import Call
 from gossip_grpc.gen.gossip.v1 import common_pb2, peer_pb2
 from gossip_grpc.node import Node
+from gossip_grpc.wire import PROTOCOL
 
 HANG = b"hang"
 JUNK = b"\xff\xff\xff\xff"
-PEER = peer_pb2.Sender(cluster="default", protocol=2, node_id="liar", generation=1, address="127.0.0.1:1")
+PEER = peer_pb2.Sender(cluster="default", protocol=PROTOCOL, node_id="liar", generation=1, address="127.0.0.1:1")
 LARGER = peer_pb2.Digest(
     origins=[peer_pb2.OriginDigest(origin=common_pb2.Origin(node_id="liar", generation=1), sequence=5)]
 )

@@ -160,9 +160,9 @@ async def test_a_token_that_is_of_no_use_leads_to_a_snapshot_that_says_so(token:
     watched = Watched()
     watched.happen(KEPT + 2)
     async with aclosing(watched.events.watch(of_members(token))) as stream:
-        responses = await take(stream, 2)
-    assert told(responses) == ["snapshot a", "current "]
-    assert responses[-1].cause == why
+        responses = await take(stream, 3)
+    assert told(responses) == ["reset ", "snapshot a", "current "]
+    assert responses[0].cause == responses[-1].cause == why
 
 
 @pytest.mark.parametrize(

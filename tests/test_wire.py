@@ -484,6 +484,8 @@ def test_a_bad_digest_is_refused_and_the_field_named(field: str, message: peer_p
         ({"cluster": "other"}, "sender.cluster", Reason.FOREIGN_CLUSTER),
         ({"cluster": ""}, "sender.cluster", Reason.FOREIGN_CLUSTER),
         ({"protocol": 1}, "sender.protocol", Reason.INCOMPATIBLE_PROTOCOL),
+        ({"protocol": 0}, "sender.protocol", Reason.INCOMPATIBLE_PROTOCOL),
+        ({"protocol": 1, "node_id": ""}, "sender.protocol", Reason.INCOMPATIBLE_PROTOCOL),
         ({"cluster": "other", "protocol": 1}, "sender.cluster", Reason.FOREIGN_CLUSTER),
         ({"node_id": ""}, "sender.node_id", Reason.MALFORMED),
         ({"node_id": "a/b"}, "sender.node_id", Reason.MALFORMED),

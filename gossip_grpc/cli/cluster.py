@@ -36,7 +36,9 @@ def status(settings: Settings) -> None:
     show.pairs({name: show.cell(text) for name, text in _in_words(found).items()})
     if found.limits:
         click.echo()
-        rows = ((name, f"{use.used:,}", f"{use.limit:,}") for name, use in found.limits.items())
+        rows = (
+            (name, "" if use.used is None else f"{use.used:,}", f"{use.limit:,}") for name, use in found.limits.items()
+        )
         show.table(["limit", "used", "of"], rows, right=["used", "of"])
     if found.coverage:
         click.echo()
@@ -79,8 +81,8 @@ def _as_json(status: Status) -> dict[str, Any]:
 def _in_words(status: Status) -> dict[str, str]:
     gossip = status.gossip
     last = "none yet"
-    if status.last_round_seconds is not None:
-        last = f"{show.duration(status.last_round_seconds)} ago, with {status.last_round_peer}"
+    if status.last_round_age_seconds is not None:
+        last = f"{show.duration(status.last_round_age_seconds)} ago, with {status.last_round_peer}"
     return {
         "node": f"{status.node_id}, generation {status.generation}",
         "cluster": f"{status.cluster}, {_count(status.members, 'member')}",

@@ -167,8 +167,8 @@ def _cells(row: Row, leading: State | None, agreed: Mapping[str, float], *, wide
     if status is None:
         return [Text(row.node, style="bold"), life, *address, *(Text("-", style="dim") for _ in range(5))]
     last = "none yet"
-    if status.last_round_seconds is not None:
-        last = f"{status.last_round_seconds:.1f} s, {status.last_round_peer}"
+    if status.last_round_age_seconds is not None:
+        last = f"{status.last_round_age_seconds:.1f} s, {status.last_round_peer}"
     since = duration(agreed[row.node]) if row.node in agreed else "yes"
     return [
         Text(row.node, style="bold"),

@@ -32,7 +32,7 @@ def suggestions(cluster: NodeProcesses, addresses: Mapping[str, str], expected: 
     nodes = list(addresses)
     first, other, last = addresses[nodes[0]], addresses[nodes[1 % len(nodes)]], addresses[nodes[-1]]
     key = _FAVOURITE if _FAVOURITE in expected.values else next(iter(expected.values), _FAVOURITE)
-    pull = {"sender": {"cluster": cluster.cluster, "protocol": 2}, "digest": {}}
+    pull = {"sender": {"cluster": cluster.cluster}, "digest": {}}
     commands = [
         f"{_program()} {command}"
         for command in (

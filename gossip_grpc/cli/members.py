@@ -91,7 +91,7 @@ def _row(member: Member) -> tuple[str, ...]:
         member.zone,
         member.status if member.reachable or member.status != "alive" else "unreachable",
         "" if member.phi is None else f"{member.phi:.1f}",
-        show.duration(member.status_since_seconds),
+        show.duration(member.status_age_seconds),
         _tags_in_words(member.tags),
         member.version,
     )
@@ -155,7 +155,7 @@ def _asked(settings: Settings, node: str, monitor: Monitor) -> Monitor:
 def _in_words(found: Explanation) -> Iterator[str]:
     member = found.member
     what = "has left" if member.status == "left" else f"is {member.status}"
-    since = show.duration(member.status_since_seconds)
+    since = show.duration(member.status_age_seconds)
     doubters = [one.node_id for one in found.monitors if one.view is not None and one.view.phase in DOUBTS]
     doubted = f", and doubted by {', '.join(doubters)}" if doubters else ""
     yield f"{member.node_id} {what}, for {since}: {member.cause}{doubted}"
@@ -168,7 +168,7 @@ def _in_words(found: Explanation) -> Iterator[str]:
     width = max((len(one.accuser) for one in found.accusations), default=0)
     for one in found.accusations:
         at = datetime.fromtimestamp(one.made_at).astimezone()
-        ago = show.duration(max(one.made_seconds_ago, 0.0))
+        ago = show.duration(max(one.age_seconds, 0.0))
         yield f"  {one.accuser:{width}}  since {at:%Y-%m-%d %H:%M:%S}, {ago} ago, at phi {one.phi:.1f}"
     yield found.verdict if member.status in ("dead", "left") else f"to be declared dead: {found.verdict}"
 
@@ -177,10 +177,10 @@ def _heard(monitor: Monitor) -> str:
     view = monitor.view
     if view is None:
         return f"did not say what it hears; ask it: --address {monitor.client_address or 'its client address'}"
-    if view.last_heartbeat_seconds is None:
+    if view.heartbeat_age_seconds is None:
         last = "no heartbeat yet"
     else:
-        last = f"last heartbeat {view.last_heartbeat_seconds:.1f} s ago"
+        last = f"last heartbeat {view.heartbeat_age_seconds:.1f} s ago"
     usual = f"one each {view.mean_seconds:.2f} s, deviation {view.deviation_seconds:.2f} s"
     return f"{view.phase}: phi {view.phi:.1f}, {last} ({usual})"
 

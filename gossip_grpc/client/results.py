@@ -357,7 +357,7 @@ class Member:
     """Whether the node asked could exchange with it at the last attempt."""
     phi: float | None
     """How surprising its silence is; None unless the node asked is one of its monitors."""
-    status_since_seconds: float
+    status_age_seconds: float
     """For how long it has been what it is, to the node asked."""
     cause: str
     """Why it is that, in words."""
@@ -381,7 +381,7 @@ class MonitorView:
     phi: float
     mean_seconds: float
     deviation_seconds: float
-    last_heartbeat_seconds: float | None
+    heartbeat_age_seconds: float | None
     """Since its last heartbeat; None before the first."""
     heartbeats: int
     phase: MonitorPhase
@@ -404,7 +404,7 @@ class MemberAccusation:
     accuser: str
     made_at: float
     """Unix time in seconds, by the accuser's clock."""
-    made_seconds_ago: float
+    age_seconds: float
     phi: float
     incarnation: int
 
@@ -427,8 +427,10 @@ class MemberEventKind(StrEnum):
 
     UNKNOWN = "unknown"
     """The node sent one that this version of the client has no word for."""
+    RESET = "reset"
+    """The token was of no use: forget all that was known, a snapshot follows."""
     SNAPSHOT = "snapshot"
-    """Nothing: it is one of the members that there are. The first of these replaces all that was known."""
+    """Nothing: it is one of the members that there are."""
     CURRENT = "current"
     """All that there was has been told; what follows is new."""
     ALIVE = "alive"
@@ -445,10 +447,10 @@ class MemberEvent:
 
     kind: MemberEventKind
     member: Member | None
-    """As it is after it; None of CURRENT. Of a member that is forgotten only node_id and the last status."""
+    """As it is after it; None of RESET and CURRENT. Of a member that is forgotten only node_id and the last status."""
     cause: str
     token: str
-    """To go on from here another time; empty in a snapshot."""
+    """To go on from here another time; empty before CURRENT of a snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -503,9 +505,9 @@ class StorageStatus:
 
 @dataclass(frozen=True, slots=True)
 class LimitUse:
-    """How much of a limit is used: of one on single items 0, no account is kept of those."""
+    """How much of a limit is used: None of one on single items, no account is kept of those."""
 
-    used: int
+    used: int | None
     limit: int
 
 
@@ -535,7 +537,7 @@ class Status:
     client_address: str
     members: int
     gossip: GossipCounters
-    last_round_seconds: float | None
+    last_round_age_seconds: float | None
     """Seconds since the last round that ended well; None before the first."""
     last_round_peer: str
     limits: dict[str, LimitUse] = field(default_factory=dict)

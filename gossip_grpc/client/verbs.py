@@ -722,7 +722,7 @@ def _read_member(member: cluster_pb2.Member) -> Member:
         status=_STATUSES.get(member.status, MemberStatus.UNKNOWN),
         reachable=member.reachable,
         phi=member.phi if member.HasField("phi") else None,
-        status_since_seconds=member.status_since_seconds,
+        status_age_seconds=member.status_age_seconds,
         cause=member.cause,
     )
 
@@ -732,7 +732,7 @@ def _read_view(view: cluster_pb2.MonitorView) -> MonitorView:
         phi=view.phi,
         mean_seconds=view.mean_seconds,
         deviation_seconds=view.deviation_seconds,
-        last_heartbeat_seconds=view.last_heartbeat_seconds if view.HasField("last_heartbeat_seconds") else None,
+        heartbeat_age_seconds=view.heartbeat_age_seconds if view.HasField("heartbeat_age_seconds") else None,
         heartbeats=view.heartbeats,
         phase=_PHASES.get(view.phase, MonitorPhase.UNKNOWN),
     )
@@ -746,7 +746,9 @@ def _read_explanation(response: cluster_pb2.ClusterServiceExplainMemberResponse)
             for one in response.monitors
         ),
         accusations=tuple(
-            MemberAccusation(one.accuser, one.made_at, one.made_seconds_ago, one.phi, one.incarnation)
+            MemberAccusation(
+                one.accuser, one.made_at_unix_milliseconds / 1000, one.age_seconds, one.phi, one.incarnation
+            )
             for one in response.accusations
         ),
         accusers_needed=response.accusers_needed,
@@ -800,9 +802,9 @@ def _read_status(response: cluster_pb2.ClusterServiceGetStatusResponse) -> Statu
         client_address=response.client_address,
         members=response.members,
         gossip=GossipCounters(**{name: getattr(response.gossip, name) for name in _COUNTERS}),
-        last_round_seconds=response.last_round_seconds if response.HasField("last_round_seconds") else None,
+        last_round_age_seconds=response.last_round_age_seconds if response.HasField("last_round_age_seconds") else None,
         last_round_peer=response.last_round_peer,
-        limits={use.name: LimitUse(use.used, use.limit) for use in response.limits},
+        limits={use.name: LimitUse(use.used if use.HasField("used") else None, use.limit) for use in response.limits},
         storage=_read_storage(response.storage),
         folded={origin.node_id: origin.generation for origin in response.folded},
         tombstones_blocked=response.tombstones_blocked,

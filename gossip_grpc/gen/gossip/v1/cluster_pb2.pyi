@@ -93,7 +93,7 @@ class _MemberEventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper
     MEMBER_EVENT_KIND_UNSPECIFIED: _MemberEventKind.ValueType  # 0
     """Never sent."""
     MEMBER_EVENT_KIND_SNAPSHOT: _MemberEventKind.ValueType  # 1
-    """Nothing: this is one of the members that there are. With the first of these in a stream forget all you knew."""
+    """Nothing: this is one of the members that there are."""
     MEMBER_EVENT_KIND_CURRENT: _MemberEventKind.ValueType  # 2
     """All that there was has been sent; what follows is new. Has no member."""
     MEMBER_EVENT_KIND_ALIVE: _MemberEventKind.ValueType  # 3
@@ -108,6 +108,10 @@ class _MemberEventKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper
     """What it says of itself has changed, and its status has not. A greater generation means that it has started again."""
     MEMBER_EVENT_KIND_REAPED: _MemberEventKind.ValueType  # 8
     """It is forgotten. Of the member only node_id, its last status and the cause are set."""
+    MEMBER_EVENT_KIND_RESET: _MemberEventKind.ValueType  # 9
+    """The watcher's token is of no use here: forget all you knew, a snapshot follows. Only where a token was given. Has no
+    member.
+    """
 
 class MemberEventKind(_MemberEventKind, metaclass=_MemberEventKindEnumTypeWrapper):
     """What has happened to a member, as the node asked sees it."""
@@ -115,7 +119,7 @@ class MemberEventKind(_MemberEventKind, metaclass=_MemberEventKindEnumTypeWrappe
 MEMBER_EVENT_KIND_UNSPECIFIED: MemberEventKind.ValueType  # 0
 """Never sent."""
 MEMBER_EVENT_KIND_SNAPSHOT: MemberEventKind.ValueType  # 1
-"""Nothing: this is one of the members that there are. With the first of these in a stream forget all you knew."""
+"""Nothing: this is one of the members that there are."""
 MEMBER_EVENT_KIND_CURRENT: MemberEventKind.ValueType  # 2
 """All that there was has been sent; what follows is new. Has no member."""
 MEMBER_EVENT_KIND_ALIVE: MemberEventKind.ValueType  # 3
@@ -130,6 +134,10 @@ MEMBER_EVENT_KIND_UPDATED: MemberEventKind.ValueType  # 7
 """What it says of itself has changed, and its status has not. A greater generation means that it has started again."""
 MEMBER_EVENT_KIND_REAPED: MemberEventKind.ValueType  # 8
 """It is forgotten. Of the member only node_id, its last status and the cause are set."""
+MEMBER_EVENT_KIND_RESET: MemberEventKind.ValueType  # 9
+"""The watcher's token is of no use here: forget all you knew, a snapshot follows. Only where a token was given. Has no
+member.
+"""
 global___MemberEventKind = MemberEventKind
 
 @typing.final
@@ -165,7 +173,7 @@ class Member(google.protobuf.message.Message):
     STATUS_FIELD_NUMBER: builtins.int
     REACHABLE_FIELD_NUMBER: builtins.int
     PHI_FIELD_NUMBER: builtins.int
-    STATUS_SINCE_SECONDS_FIELD_NUMBER: builtins.int
+    STATUS_AGE_SECONDS_FIELD_NUMBER: builtins.int
     CAUSE_FIELD_NUMBER: builtins.int
     node_id: builtins.str
     """Stable name of the node."""
@@ -191,8 +199,8 @@ class Member(google.protobuf.message.Message):
     """How surprising it is, to the node asked, that nothing was heard of the member since (phi of the accrual failure
     detector: 1 in 10^phi). Present only if the node asked is one of its monitors.
     """
-    status_since_seconds: builtins.float
-    """For how many seconds it has been what it is, to the node asked."""
+    status_age_seconds: builtins.float
+    """For how long it has been what it is, to the node asked."""
     cause: builtins.str
     """Why it is that, in words."""
     @property
@@ -213,11 +221,11 @@ class Member(google.protobuf.message.Message):
         status: global___MemberStatus.ValueType = ...,
         reachable: builtins.bool = ...,
         phi: builtins.float | None = ...,
-        status_since_seconds: builtins.float = ...,
+        status_age_seconds: builtins.float = ...,
         cause: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_phi", b"_phi", "phi", b"phi"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_phi", b"_phi", "cause", b"cause", "client_address", b"client_address", "generation", b"generation", "incarnation", b"incarnation", "node_id", b"node_id", "peer_address", b"peer_address", "phi", b"phi", "reachable", b"reachable", "status", b"status", "status_since_seconds", b"status_since_seconds", "tags", b"tags", "version", b"version", "zone", b"zone"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_phi", b"_phi", "cause", b"cause", "client_address", b"client_address", "generation", b"generation", "incarnation", b"incarnation", "node_id", b"node_id", "peer_address", b"peer_address", "phi", b"phi", "reachable", b"reachable", "status", b"status", "status_age_seconds", b"status_age_seconds", "tags", b"tags", "version", b"version", "zone", b"zone"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_phi", b"_phi"]) -> typing.Literal["phi"] | None: ...
 
 global___Member = Member
@@ -231,7 +239,7 @@ class MonitorView(google.protobuf.message.Message):
     PHI_FIELD_NUMBER: builtins.int
     MEAN_SECONDS_FIELD_NUMBER: builtins.int
     DEVIATION_SECONDS_FIELD_NUMBER: builtins.int
-    LAST_HEARTBEAT_SECONDS_FIELD_NUMBER: builtins.int
+    HEARTBEAT_AGE_SECONDS_FIELD_NUMBER: builtins.int
     HEARTBEATS_FIELD_NUMBER: builtins.int
     PHASE_FIELD_NUMBER: builtins.int
     phi: builtins.float
@@ -240,8 +248,8 @@ class MonitorView(google.protobuf.message.Message):
     """Mean of the seconds between its heartbeats."""
     deviation_seconds: builtins.float
     """Standard deviation of them that phi is computed with, no less than the configured floor."""
-    last_heartbeat_seconds: builtins.float
-    """Seconds since its last heartbeat; absent if none has come yet."""
+    heartbeat_age_seconds: builtins.float
+    """How long ago its last heartbeat came; absent if none has come yet."""
     heartbeats: builtins.int
     """Heartbeats that have come since it is monitored."""
     phase: global___MonitorPhase.ValueType
@@ -252,13 +260,13 @@ class MonitorView(google.protobuf.message.Message):
         phi: builtins.float = ...,
         mean_seconds: builtins.float = ...,
         deviation_seconds: builtins.float = ...,
-        last_heartbeat_seconds: builtins.float | None = ...,
+        heartbeat_age_seconds: builtins.float | None = ...,
         heartbeats: builtins.int = ...,
         phase: global___MonitorPhase.ValueType = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_last_heartbeat_seconds", b"_last_heartbeat_seconds", "last_heartbeat_seconds", b"last_heartbeat_seconds"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_last_heartbeat_seconds", b"_last_heartbeat_seconds", "deviation_seconds", b"deviation_seconds", "heartbeats", b"heartbeats", "last_heartbeat_seconds", b"last_heartbeat_seconds", "mean_seconds", b"mean_seconds", "phase", b"phase", "phi", b"phi"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_last_heartbeat_seconds", b"_last_heartbeat_seconds"]) -> typing.Literal["last_heartbeat_seconds"] | None: ...
+    def HasField(self, field_name: typing.Literal["_heartbeat_age_seconds", b"_heartbeat_age_seconds", "heartbeat_age_seconds", b"heartbeat_age_seconds"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_heartbeat_age_seconds", b"_heartbeat_age_seconds", "deviation_seconds", b"deviation_seconds", "heartbeat_age_seconds", b"heartbeat_age_seconds", "heartbeats", b"heartbeats", "mean_seconds", b"mean_seconds", "phase", b"phase", "phi", b"phi"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_heartbeat_age_seconds", b"_heartbeat_age_seconds"]) -> typing.Literal["heartbeat_age_seconds"] | None: ...
 
 global___MonitorView = MonitorView
 
@@ -298,16 +306,16 @@ class MemberAccusation(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     ACCUSER_FIELD_NUMBER: builtins.int
-    MADE_AT_FIELD_NUMBER: builtins.int
-    MADE_SECONDS_AGO_FIELD_NUMBER: builtins.int
+    MADE_AT_UNIX_MILLISECONDS_FIELD_NUMBER: builtins.int
+    AGE_SECONDS_FIELD_NUMBER: builtins.int
     PHI_FIELD_NUMBER: builtins.int
     INCARNATION_FIELD_NUMBER: builtins.int
     accuser: builtins.str
     """Who says so."""
-    made_at: builtins.float
-    """When it was made: Unix time in seconds, by the accuser's clock."""
-    made_seconds_ago: builtins.float
-    """How many seconds ago that is, by the clock of the node asked."""
+    made_at_unix_milliseconds: builtins.int
+    """When it was made: Unix time in milliseconds by the accuser's clock."""
+    age_seconds: builtins.float
+    """How long ago that is, by the clock of the node asked; below 0 if that is behind."""
     phi: builtins.float
     """The accuser's phi then."""
     incarnation: builtins.int
@@ -316,12 +324,12 @@ class MemberAccusation(google.protobuf.message.Message):
         self,
         *,
         accuser: builtins.str = ...,
-        made_at: builtins.float = ...,
-        made_seconds_ago: builtins.float = ...,
+        made_at_unix_milliseconds: builtins.int = ...,
+        age_seconds: builtins.float = ...,
         phi: builtins.float = ...,
         incarnation: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accuser", b"accuser", "incarnation", b"incarnation", "made_at", b"made_at", "made_seconds_ago", b"made_seconds_ago", "phi", b"phi"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accuser", b"accuser", "age_seconds", b"age_seconds", "incarnation", b"incarnation", "made_at_unix_milliseconds", b"made_at_unix_milliseconds", "phi", b"phi"]) -> None: ...
 
 global___MemberAccusation = MemberAccusation
 
@@ -427,19 +435,19 @@ class LimitUse(google.protobuf.message.Message):
     name: builtins.str
     """The setting that is the limit, such as `max_records`."""
     used: builtins.int
-    """How much is used now. Of a limit on single items, such as `max_value_bytes`, the largest one held, or 0 if that is not
-    kept account of.
-    """
+    """How much is used now; absent of a limit on single items, such as `max_value_bytes`."""
     limit: builtins.int
     """The limit."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
-        used: builtins.int = ...,
+        used: builtins.int | None = ...,
         limit: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["limit", b"limit", "name", b"name", "used", b"used"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_used", b"_used", "used", b"used"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_used", b"_used", "limit", b"limit", "name", b"name", "used", b"used"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_used", b"_used"]) -> typing.Literal["used"] | None: ...
 
 global___LimitUse = LimitUse
 
@@ -547,7 +555,7 @@ class ClusterServiceGetStatusResponse(google.protobuf.message.Message):
     CLIENT_ADDRESS_FIELD_NUMBER: builtins.int
     MEMBERS_FIELD_NUMBER: builtins.int
     GOSSIP_FIELD_NUMBER: builtins.int
-    LAST_ROUND_SECONDS_FIELD_NUMBER: builtins.int
+    LAST_ROUND_AGE_SECONDS_FIELD_NUMBER: builtins.int
     LAST_ROUND_PEER_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
     STORAGE_FIELD_NUMBER: builtins.int
@@ -583,8 +591,8 @@ class ClusterServiceGetStatusResponse(google.protobuf.message.Message):
     """Where clients reach it, HOST:PORT."""
     members: builtins.int
     """Members known that have not left, itself among them."""
-    last_round_seconds: builtins.float
-    """Seconds since the last round that ended well; absent before the first."""
+    last_round_age_seconds: builtins.float
+    """How long ago the last round ended that ended well; absent before the first."""
     last_round_peer: builtins.str
     """The peer of that round; empty before the first."""
     tombstones_blocked: builtins.int
@@ -629,16 +637,16 @@ class ClusterServiceGetStatusResponse(google.protobuf.message.Message):
         client_address: builtins.str = ...,
         members: builtins.int = ...,
         gossip: global___GossipCounters | None = ...,
-        last_round_seconds: builtins.float | None = ...,
+        last_round_age_seconds: builtins.float | None = ...,
         last_round_peer: builtins.str = ...,
         limits: collections.abc.Iterable[global___LimitUse] | None = ...,
         storage: global___StorageStatus | None = ...,
         folded: collections.abc.Iterable[gossip_grpc.gen.gossip.v1.common_pb2.Origin] | None = ...,
         tombstones_blocked: builtins.int = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_last_round_seconds", b"_last_round_seconds", "gossip", b"gossip", "last_round_seconds", b"last_round_seconds", "storage", b"storage"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_last_round_seconds", b"_last_round_seconds", "client_address", b"client_address", "clock", b"clock", "cluster", b"cluster", "coverage", b"coverage", "fingerprint", b"fingerprint", "folded", b"folded", "generation", b"generation", "gossip", b"gossip", "last_round_peer", b"last_round_peer", "last_round_seconds", b"last_round_seconds", "limits", b"limits", "members", b"members", "node_id", b"node_id", "peer_address", b"peer_address", "ready", b"ready", "records", b"records", "selector", b"selector", "storage", b"storage", "strategy", b"strategy", "tombstones", b"tombstones", "tombstones_blocked", b"tombstones_blocked", "uptime_seconds", b"uptime_seconds", "version", b"version"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["_last_round_seconds", b"_last_round_seconds"]) -> typing.Literal["last_round_seconds"] | None: ...
+    def HasField(self, field_name: typing.Literal["_last_round_age_seconds", b"_last_round_age_seconds", "gossip", b"gossip", "last_round_age_seconds", b"last_round_age_seconds", "storage", b"storage"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_last_round_age_seconds", b"_last_round_age_seconds", "client_address", b"client_address", "clock", b"clock", "cluster", b"cluster", "coverage", b"coverage", "fingerprint", b"fingerprint", "folded", b"folded", "generation", b"generation", "gossip", b"gossip", "last_round_age_seconds", b"last_round_age_seconds", "last_round_peer", b"last_round_peer", "limits", b"limits", "members", b"members", "node_id", b"node_id", "peer_address", b"peer_address", "ready", b"ready", "records", b"records", "selector", b"selector", "storage", b"storage", "strategy", b"strategy", "tombstones", b"tombstones", "tombstones_blocked", b"tombstones_blocked", "uptime_seconds", b"uptime_seconds", "version", b"version"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_last_round_age_seconds", b"_last_round_age_seconds"]) -> typing.Literal["last_round_age_seconds"] | None: ...
 
 global___ClusterServiceGetStatusResponse = ClusterServiceGetStatusResponse
 
@@ -760,8 +768,8 @@ class ClusterServiceWatchMembersRequest(google.protobuf.message.Message):
 
     RESUME_TOKEN_FIELD_NUMBER: builtins.int
     resume_token: builtins.str
-    """The last `resume_token` that was received, to be sent what came after it, if the node still has it; else all
-    members are sent anew. Empty for all members.
+    """The last `resume_token` that was received: then only what came after it is sent, if this node still has it, else
+    RESET and a snapshot. Tokens of another node are taken, and lead to a snapshot. Empty to begin.
     """
     def __init__(
         self,
@@ -785,12 +793,12 @@ class ClusterServiceWatchMembersResponse(google.protobuf.message.Message):
     kind: global___MemberEventKind.ValueType
     """What has happened."""
     cause: builtins.str
-    """Why, in words. Of CURRENT: whether the watcher resumed, or why not."""
+    """Why, in words. Of RESET and CURRENT: whether the watcher resumed, or why not."""
     resume_token: builtins.str
-    """Names the event; empty in the snapshot."""
+    """Names the event; empty in RESET and the snapshot."""
     @property
     def member(self) -> global___Member:
-        """To whom: as it is after it."""
+        """To whom: as it is after it; absent in RESET and CURRENT."""
 
     def __init__(
         self,

@@ -95,7 +95,7 @@ class ClusterServiceServicer(object):
 
     def ListMembers(self, request, context):
         """The members this node knows, itself among them, in order of node_id, a page at a time; all, or those that the
-        request asks for.
+        request asks for. A page token is good at any node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,7 +110,8 @@ class ClusterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchMembers(self, request, context):
-        """All members, and from then on what becomes of them, until the caller hangs up or the node stops (UNAVAILABLE). A
+        """All members, a marker (CURRENT), and from then on what becomes of them, until the caller hangs up or the node stops
+        (UNAVAILABLE). With a token: what was missed, CURRENT, and what comes; or RESET and then as without one. A
         watcher that reads too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the
         metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
         """

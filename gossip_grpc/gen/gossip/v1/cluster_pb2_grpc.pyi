@@ -32,7 +32,7 @@ class ClusterServiceStub:
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersResponse,
     ]
     """The members this node knows, itself among them, in order of node_id, a page at a time; all, or those that the
-    request asks for.
+    request asks for. A page token is good at any node.
     """
 
     ExplainMember: grpc.UnaryUnaryMultiCallable[
@@ -47,7 +47,8 @@ class ClusterServiceStub:
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersRequest,
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersResponse,
     ]
-    """All members, and from then on what becomes of them, until the caller hangs up or the node stops (UNAVAILABLE). A
+    """All members, a marker (CURRENT), and from then on what becomes of them, until the caller hangs up or the node stops
+    (UNAVAILABLE). With a token: what was missed, CURRENT, and what comes; or RESET and then as without one. A
     watcher that reads too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the
     metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
     """
@@ -102,7 +103,7 @@ class ClusterServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersResponse,
     ]
     """The members this node knows, itself among them, in order of node_id, a page at a time; all, or those that the
-    request asks for.
+    request asks for. A page token is good at any node.
     """
 
     ExplainMember: grpc.aio.UnaryUnaryMultiCallable[
@@ -117,7 +118,8 @@ class ClusterServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersRequest,
         gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersResponse,
     ]
-    """All members, and from then on what becomes of them, until the caller hangs up or the node stops (UNAVAILABLE). A
+    """All members, a marker (CURRENT), and from then on what becomes of them, until the caller hangs up or the node stops
+    (UNAVAILABLE). With a token: what was missed, CURRENT, and what comes; or RESET and then as without one. A
     watcher that reads too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the
     metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
     """
@@ -176,7 +178,7 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceListMembersResponse]]:
         """The members this node knows, itself among them, in order of node_id, a page at a time; all, or those that the
-        request asks for.
+        request asks for. A page token is good at any node.
         """
 
     @abc.abstractmethod
@@ -195,7 +197,8 @@ class ClusterServiceServicer(metaclass=abc.ABCMeta):
         request: gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersResponse], collections.abc.AsyncIterator[gossip_grpc.gen.gossip.v1.cluster_pb2.ClusterServiceWatchMembersResponse]]:
-        """All members, and from then on what becomes of them, until the caller hangs up or the node stops (UNAVAILABLE). A
+        """All members, a marker (CURRENT), and from then on what becomes of them, until the caller hangs up or the node stops
+        (UNAVAILABLE). With a token: what was missed, CURRENT, and what comes; or RESET and then as without one. A
         watcher that reads too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the
         metadata of ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
         """

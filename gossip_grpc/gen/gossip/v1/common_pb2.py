@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16gossip/v1/common.proto\x12\tgossip.v1\"/\n\x05Value\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"-\n\x06Origin\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\":\n\x03\x44ot\x12!\n\x06origin\x18\x01 \x01(\x0b\x32\x11.gossip.v1.Origin\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"X\n\x07Session\x12\r\n\x05\x63lock\x18\x01 \x01(\x04\x12\x1c\n\x04\x64ots\x18\x02 \x03(\x0b\x32\x0e.gossip.v1.Dot\x12 \n\x08\x63omplete\x18\x03 \x03(\x0b\x32\x0e.gossip.v1.Dot\",\n\rSequenceRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04*T\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44URABILITY_MEMORY\x10\x01\x12\x13\n\x0f\x44URABILITY_DISK\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16gossip/v1/common.proto\x12\tgossip.v1\"/\n\x05Value\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04kind\"-\n\x06Origin\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\":\n\x03\x44ot\x12!\n\x06origin\x18\x01 \x01(\x0b\x32\x11.gossip.v1.Origin\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"X\n\x07Session\x12\r\n\x05\x63lock\x18\x01 \x01(\x04\x12\x1c\n\x04\x64ots\x18\x02 \x03(\x0b\x32\x0e.gossip.v1.Dot\x12 \n\x08\x63omplete\x18\x03 \x03(\x0b\x32\x0e.gossip.v1.Dot\",\n\rSequenceRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04*T\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44URABILITY_MEMORY\x10\x01\x12\x13\n\x0f\x44URABILITY_DISK\x10\x02\x42\x30\n\x0cio.gossip.v1P\x01Z\x12gossip/v1;gossipv1\xaa\x02\tGossip.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gossip_grpc.gen.gossip.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014io.gossip.v1P\001Z\022gossip/v1;gossipv1\252\002\tGossip.V1'
   _globals['_DURABILITY']._serialized_start=329
   _globals['_DURABILITY']._serialized_end=413
   _globals['_VALUE']._serialized_start=37

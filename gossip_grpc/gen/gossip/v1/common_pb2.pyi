@@ -128,6 +128,7 @@ class Session(google.protobuf.message.Message):
     any node: a read then reflects it, and a write wins over it. Two tokens become one by the greater clock, the dots of
     both, and of `complete` the greater sequence of each origin; to keep a token short, dots may be moved to `complete`,
     which asks for more. Store it as a whole: it may grow fields. At most 1,000 dots and as many entries of `complete`.
+    It may be dropped at any time, at the price of what it asks for; no node keeps anything for it.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

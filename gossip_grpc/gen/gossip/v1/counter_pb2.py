@@ -25,15 +25,16 @@ _sym_db = _symbol_database.Default()
 from gossip_grpc.gen.gossip.v1 import common_pb2 as gossip_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gossip/v1/counter.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"%\n\x07\x43ounter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\"L\n\x18\x43ounterServiceGetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\"e\n\x19\x43ounterServiceGetResponse\x12#\n\x07\x63ounter\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Counter\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\"\x87\x01\n\x18\x43ounterServiceAddRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x12\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x04 \x01(\x0e\x32\x15.gossip.v1.Durability\"z\n\x19\x43ounterServiceAddResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12\r\n\x05value\x18\x02 \x01(\x03\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"y\n\x1a\x43ounterServiceResetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"m\n\x1b\x43ounterServiceResetResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x02 \x01(\x0e\x32\x15.gossip.v1.Durability\"w\n\x19\x43ounterServiceListRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"[\n\x1a\x43ounterServiceListResponse\x12$\n\x08\x63ounters\x18\x01 \x03(\x0b\x32\x12.gossip.v1.Counter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x1a\x43ounterServiceWatchRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\"\xd1\x01\n\x1b\x43ounterServiceWatchResponse\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.gossip.v1.CounterEventKind\x12#\n\x07\x63ounter\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Counter\x12\x11\n\told_value\x18\x03 \x01(\x03\x12\x1b\n\x03\x64ot\x18\x04 \x01(\x0b\x32\x0e.gossip.v1.Dot\x12\r\n\x05\x63lock\x18\x05 \x01(\x04\x12\x14\n\x0cresume_token\x18\x06 \x01(\t\x12\r\n\x05\x63\x61use\x18\x07 \x01(\t*\xb5\x01\n\x10\x43ounterEventKind\x12\"\n\x1e\x43OUNTER_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43OUNTER_EVENT_KIND_RESET\x10\x01\x12\x1f\n\x1b\x43OUNTER_EVENT_KIND_SNAPSHOT\x10\x02\x12\x1e\n\x1a\x43OUNTER_EVENT_KIND_CURRENT\x10\x03\x12\x1e\n\x1a\x43OUNTER_EVENT_KIND_CHANGED\x10\x04\x32\xbb\x03\n\x0e\x43ounterService\x12P\n\x03Get\x12#.gossip.v1.CounterServiceGetRequest\x1a$.gossip.v1.CounterServiceGetResponse\x12P\n\x03\x41\x64\x64\x12#.gossip.v1.CounterServiceAddRequest\x1a$.gossip.v1.CounterServiceAddResponse\x12V\n\x05Reset\x12%.gossip.v1.CounterServiceResetRequest\x1a&.gossip.v1.CounterServiceResetResponse\x12S\n\x04List\x12$.gossip.v1.CounterServiceListRequest\x1a%.gossip.v1.CounterServiceListResponse\x12X\n\x05Watch\x12%.gossip.v1.CounterServiceWatchRequest\x1a&.gossip.v1.CounterServiceWatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gossip/v1/counter.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"%\n\x07\x43ounter\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\"L\n\x18\x43ounterServiceGetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\"e\n\x19\x43ounterServiceGetResponse\x12#\n\x07\x63ounter\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Counter\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\"\x9b\x01\n\x18\x43ounterServiceAddRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x12\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x04 \x01(\x0e\x32\x15.gossip.v1.Durability\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\x94\x01\n\x19\x43ounterServiceAddResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12\r\n\x05value\x18\x02 \x01(\x03\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\x12\x18\n\x10repeated_request\x18\x04 \x01(\x08\"y\n\x1a\x43ounterServiceResetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x07session\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x03 \x01(\x0e\x32\x15.gossip.v1.Durability\"m\n\x1b\x43ounterServiceResetResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12)\n\ndurability\x18\x02 \x01(\x0e\x32\x15.gossip.v1.Durability\"w\n\x19\x43ounterServiceListRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"[\n\x1a\x43ounterServiceListResponse\x12$\n\x08\x63ounters\x18\x01 \x03(\x0b\x32\x12.gossip.v1.Counter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"g\n\x1a\x43ounterServiceWatchRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12#\n\x07session\x18\x03 \x01(\x0b\x32\x12.gossip.v1.Session\"\xd1\x01\n\x1b\x43ounterServiceWatchResponse\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.gossip.v1.CounterEventKind\x12#\n\x07\x63ounter\x18\x02 \x01(\x0b\x32\x12.gossip.v1.Counter\x12\x11\n\told_value\x18\x03 \x01(\x03\x12\x1b\n\x03\x64ot\x18\x04 \x01(\x0b\x32\x0e.gossip.v1.Dot\x12\r\n\x05\x63lock\x18\x05 \x01(\x04\x12\x14\n\x0cresume_token\x18\x06 \x01(\t\x12\r\n\x05\x63\x61use\x18\x07 \x01(\t*\xb5\x01\n\x10\x43ounterEventKind\x12\"\n\x1e\x43OUNTER_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43OUNTER_EVENT_KIND_RESET\x10\x01\x12\x1f\n\x1b\x43OUNTER_EVENT_KIND_SNAPSHOT\x10\x02\x12\x1e\n\x1a\x43OUNTER_EVENT_KIND_CURRENT\x10\x03\x12\x1e\n\x1a\x43OUNTER_EVENT_KIND_CHANGED\x10\x04\x32\xbb\x03\n\x0e\x43ounterService\x12P\n\x03Get\x12#.gossip.v1.CounterServiceGetRequest\x1a$.gossip.v1.CounterServiceGetResponse\x12P\n\x03\x41\x64\x64\x12#.gossip.v1.CounterServiceAddRequest\x1a$.gossip.v1.CounterServiceAddResponse\x12V\n\x05Reset\x12%.gossip.v1.CounterServiceResetRequest\x1a&.gossip.v1.CounterServiceResetResponse\x12S\n\x04List\x12$.gossip.v1.CounterServiceListRequest\x1a%.gossip.v1.CounterServiceListResponse\x12X\n\x05Watch\x12%.gossip.v1.CounterServiceWatchRequest\x1a&.gossip.v1.CounterServiceWatchResponse0\x01\x42\x30\n\x0cio.gossip.v1P\x01Z\x12gossip/v1;gossipv1\xaa\x02\tGossip.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gossip_grpc.gen.gossip.v1.counter_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_COUNTEREVENTKIND']._serialized_start=1310
-  _globals['_COUNTEREVENTKIND']._serialized_end=1491
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014io.gossip.v1P\001Z\022gossip/v1;gossipv1\252\002\tGossip.V1'
+  _globals['_COUNTEREVENTKIND']._serialized_start=1357
+  _globals['_COUNTEREVENTKIND']._serialized_end=1538
   _globals['_COUNTER']._serialized_start=62
   _globals['_COUNTER']._serialized_end=99
   _globals['_COUNTERSERVICEGETREQUEST']._serialized_start=101
@@ -41,21 +42,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COUNTERSERVICEGETRESPONSE']._serialized_start=179
   _globals['_COUNTERSERVICEGETRESPONSE']._serialized_end=280
   _globals['_COUNTERSERVICEADDREQUEST']._serialized_start=283
-  _globals['_COUNTERSERVICEADDREQUEST']._serialized_end=418
-  _globals['_COUNTERSERVICEADDRESPONSE']._serialized_start=420
-  _globals['_COUNTERSERVICEADDRESPONSE']._serialized_end=542
-  _globals['_COUNTERSERVICERESETREQUEST']._serialized_start=544
-  _globals['_COUNTERSERVICERESETREQUEST']._serialized_end=665
-  _globals['_COUNTERSERVICERESETRESPONSE']._serialized_start=667
-  _globals['_COUNTERSERVICERESETRESPONSE']._serialized_end=776
-  _globals['_COUNTERSERVICELISTREQUEST']._serialized_start=778
-  _globals['_COUNTERSERVICELISTREQUEST']._serialized_end=897
-  _globals['_COUNTERSERVICELISTRESPONSE']._serialized_start=899
-  _globals['_COUNTERSERVICELISTRESPONSE']._serialized_end=990
-  _globals['_COUNTERSERVICEWATCHREQUEST']._serialized_start=992
-  _globals['_COUNTERSERVICEWATCHREQUEST']._serialized_end=1095
-  _globals['_COUNTERSERVICEWATCHRESPONSE']._serialized_start=1098
-  _globals['_COUNTERSERVICEWATCHRESPONSE']._serialized_end=1307
-  _globals['_COUNTERSERVICE']._serialized_start=1494
-  _globals['_COUNTERSERVICE']._serialized_end=1937
+  _globals['_COUNTERSERVICEADDREQUEST']._serialized_end=438
+  _globals['_COUNTERSERVICEADDRESPONSE']._serialized_start=441
+  _globals['_COUNTERSERVICEADDRESPONSE']._serialized_end=589
+  _globals['_COUNTERSERVICERESETREQUEST']._serialized_start=591
+  _globals['_COUNTERSERVICERESETREQUEST']._serialized_end=712
+  _globals['_COUNTERSERVICERESETRESPONSE']._serialized_start=714
+  _globals['_COUNTERSERVICERESETRESPONSE']._serialized_end=823
+  _globals['_COUNTERSERVICELISTREQUEST']._serialized_start=825
+  _globals['_COUNTERSERVICELISTREQUEST']._serialized_end=944
+  _globals['_COUNTERSERVICELISTRESPONSE']._serialized_start=946
+  _globals['_COUNTERSERVICELISTRESPONSE']._serialized_end=1037
+  _globals['_COUNTERSERVICEWATCHREQUEST']._serialized_start=1039
+  _globals['_COUNTERSERVICEWATCHREQUEST']._serialized_end=1142
+  _globals['_COUNTERSERVICEWATCHRESPONSE']._serialized_start=1145
+  _globals['_COUNTERSERVICEWATCHRESPONSE']._serialized_end=1354
+  _globals['_COUNTERSERVICE']._serialized_start=1541
+  _globals['_COUNTERSERVICE']._serialized_end=1984
 # @@protoc_insertion_point(module_scope)

@@ -138,12 +138,18 @@ class CounterServiceAddRequest(google.protobuf.message.Message):
     AMOUNT_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
     DURABILITY_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     key: builtins.str
     """The key: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`)."""
     amount: builtins.int
     """What to add; negative to subtract, 0 changes nothing."""
     durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
     """What the answer is to mean."""
+    request_id: builtins.str
+    """Names this addition to this key, at most 128 bytes, such as a UUID: all calls with the same one count once, at
+    whichever nodes they are made, as long as these have synced within the node's `request_retention` (an hour). The
+    same id with another amount is INVALID_ARGUMENT. Empty: each call counts.
+    """
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
         """What this write must win over: the node's clock passes the session's first. A node that does not cover the
@@ -157,9 +163,10 @@ class CounterServiceAddRequest(google.protobuf.message.Message):
         amount: builtins.int = ...,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
         durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["amount", b"amount", "durability", b"durability", "key", b"key", "session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["amount", b"amount", "durability", b"durability", "key", b"key", "request_id", b"request_id", "session", b"session"]) -> None: ...
 
 global___CounterServiceAddRequest = CounterServiceAddRequest
 
@@ -172,10 +179,13 @@ class CounterServiceAddResponse(google.protobuf.message.Message):
     SESSION_FIELD_NUMBER: builtins.int
     VALUE_FIELD_NUMBER: builtins.int
     DURABILITY_FIELD_NUMBER: builtins.int
+    REPEATED_REQUEST_FIELD_NUMBER: builtins.int
     value: builtins.int
     """The value after the addition, as this node knows it."""
     durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType
     """What this acknowledgement means: at least what was asked for."""
+    repeated_request: builtins.bool
+    """Whether an earlier call with the same `request_id` had been counted, so that this one changed nothing."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
         """Token of this write; without dots if the amount was 0."""
@@ -186,9 +196,10 @@ class CounterServiceAddResponse(google.protobuf.message.Message):
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
         value: builtins.int = ...,
         durability: gossip_grpc.gen.gossip.v1.common_pb2.Durability.ValueType = ...,
+        repeated_request: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["durability", b"durability", "session", b"session", "value", b"value"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["durability", b"durability", "repeated_request", b"repeated_request", "session", b"session", "value", b"value"]) -> None: ...
 
 global___CounterServiceAddResponse = CounterServiceAddResponse
 

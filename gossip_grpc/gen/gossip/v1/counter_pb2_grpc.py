@@ -76,15 +76,16 @@ class CounterServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Add(self, request, context):
-        """Adds to a counter. Not idempotent: do not retry blindly. OUT_OF_RANGE (reason COUNTER_OVERFLOW) if the value
-        would leave the range of int64.
+        """Adds to a counter. Retry one whose outcome is unknown only if it had a `request_id`: then it counts once, also at
+        another node. OUT_OF_RANGE (reason COUNTER_OVERFLOW) if the value would leave the range of int64.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Reset(self, request, context):
-        """Sets what this node has seen of a counter back to 0. Additions it has not seen yet survive.
+        """Sets what this node has seen of a counter back to 0. Additions it has not seen yet survive. Retried, it may take away
+        what was added since the first time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

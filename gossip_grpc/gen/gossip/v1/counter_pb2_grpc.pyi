@@ -33,15 +33,17 @@ class CounterServiceStub:
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceAddRequest,
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceAddResponse,
     ]
-    """Adds to a counter. Not idempotent: do not retry blindly. OUT_OF_RANGE (reason COUNTER_OVERFLOW) if the value
-    would leave the range of int64.
+    """Adds to a counter. Retry one whose outcome is unknown only if it had a `request_id`: then it counts once, also at
+    another node. OUT_OF_RANGE (reason COUNTER_OVERFLOW) if the value would leave the range of int64.
     """
 
     Reset: grpc.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceResetRequest,
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceResetResponse,
     ]
-    """Sets what this node has seen of a counter back to 0. Additions it has not seen yet survive."""
+    """Sets what this node has seen of a counter back to 0. Additions it has not seen yet survive. Retried, it may take away
+    what was added since the first time.
+    """
 
     List: grpc.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceListRequest,
@@ -72,15 +74,17 @@ class CounterServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceAddRequest,
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceAddResponse,
     ]
-    """Adds to a counter. Not idempotent: do not retry blindly. OUT_OF_RANGE (reason COUNTER_OVERFLOW) if the value
-    would leave the range of int64.
+    """Adds to a counter. Retry one whose outcome is unknown only if it had a `request_id`: then it counts once, also at
+    another node. OUT_OF_RANGE (reason COUNTER_OVERFLOW) if the value would leave the range of int64.
     """
 
     Reset: grpc.aio.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceResetRequest,
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceResetResponse,
     ]
-    """Sets what this node has seen of a counter back to 0. Additions it has not seen yet survive."""
+    """Sets what this node has seen of a counter back to 0. Additions it has not seen yet survive. Retried, it may take away
+    what was added since the first time.
+    """
 
     List: grpc.aio.UnaryUnaryMultiCallable[
         gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceListRequest,
@@ -115,8 +119,8 @@ class CounterServiceServicer(metaclass=abc.ABCMeta):
         request: gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceAddRequest,
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceAddResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceAddResponse]]:
-        """Adds to a counter. Not idempotent: do not retry blindly. OUT_OF_RANGE (reason COUNTER_OVERFLOW) if the value
-        would leave the range of int64.
+        """Adds to a counter. Retry one whose outcome is unknown only if it had a `request_id`: then it counts once, also at
+        another node. OUT_OF_RANGE (reason COUNTER_OVERFLOW) if the value would leave the range of int64.
         """
 
     @abc.abstractmethod
@@ -125,7 +129,9 @@ class CounterServiceServicer(metaclass=abc.ABCMeta):
         request: gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceResetRequest,
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceResetResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.counter_pb2.CounterServiceResetResponse]]:
-        """Sets what this node has seen of a counter back to 0. Additions it has not seen yet survive."""
+        """Sets what this node has seen of a counter back to 0. Additions it has not seen yet survive. Retried, it may take away
+        what was added since the first time.
+        """
 
     @abc.abstractmethod
     def List(

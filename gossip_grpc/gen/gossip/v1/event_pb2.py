@@ -25,27 +25,28 @@ _sym_db = _symbol_database.Default()
 from gossip_grpc.gen.gossip.v1 import common_pb2 as gossip_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15gossip/v1/event.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"\xa3\x01\n\x05\x45vent\x12\x1b\n\x03\x64ot\x18\x01 \x01(\x0b\x32\x0e.gossip.v1.Dot\x12\r\n\x05topic\x18\x02 \x01(\t\x12!\n\x07payload\x18\x03 \x01(\x0b\x32\x10.gossip.v1.Value\x12\x14\n\x0cordering_key\x18\x04 \x01(\t\x12&\n\x1epublished_at_unix_milliseconds\x18\x05 \x01(\x04\x12\r\n\x05\x63lock\x18\x06 \x01(\x04\"\x89\x01\n\x1a\x45ventServicePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12!\n\x07payload\x18\x02 \x01(\x0b\x32\x10.gossip.v1.Value\x12\x14\n\x0cordering_key\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"B\n\x1b\x45ventServicePublishResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\"\x96\x01\n\x1c\x45ventServiceSubscribeRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\x12+\n\x05start\x18\x02 \x01(\x0e\x32\x1c.gossip.v1.SubscriptionStart\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"\x95\x01\n\x1d\x45ventServiceSubscribeResponse\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .gossip.v1.SubscriptionEventKind\x12\x1f\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x10.gossip.v1.Event\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t*t\n\x11SubscriptionStart\x12\"\n\x1eSUBSCRIPTION_START_UNSPECIFIED\x10\x00\x12\x1a\n\x16SUBSCRIPTION_START_NOW\x10\x01\x12\x1f\n\x1bSUBSCRIPTION_START_RETAINED\x10\x02*\xab\x01\n\x15SubscriptionEventKind\x12\'\n#SUBSCRIPTION_EVENT_KIND_UNSPECIFIED\x10\x00\x12!\n\x1dSUBSCRIPTION_EVENT_KIND_RESET\x10\x01\x12#\n\x1fSUBSCRIPTION_EVENT_KIND_CURRENT\x10\x02\x12!\n\x1dSUBSCRIPTION_EVENT_KIND_EVENT\x10\x03\x32\xca\x01\n\x0c\x45ventService\x12X\n\x07Publish\x12%.gossip.v1.EventServicePublishRequest\x1a&.gossip.v1.EventServicePublishResponse\x12`\n\tSubscribe\x12\'.gossip.v1.EventServiceSubscribeRequest\x1a(.gossip.v1.EventServiceSubscribeResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15gossip/v1/event.proto\x12\tgossip.v1\x1a\x16gossip/v1/common.proto\"\xb7\x01\n\x05\x45vent\x12\x1b\n\x03\x64ot\x18\x01 \x01(\x0b\x32\x0e.gossip.v1.Dot\x12\r\n\x05topic\x18\x02 \x01(\t\x12!\n\x07payload\x18\x03 \x01(\x0b\x32\x10.gossip.v1.Value\x12\x14\n\x0cordering_key\x18\x04 \x01(\t\x12&\n\x1epublished_at_unix_milliseconds\x18\x05 \x01(\x04\x12\r\n\x05\x63lock\x18\x06 \x01(\x04\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"\x9d\x01\n\x1a\x45ventServicePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12!\n\x07payload\x18\x02 \x01(\x0b\x32\x10.gossip.v1.Value\x12\x14\n\x0cordering_key\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"\\\n\x1b\x45ventServicePublishResponse\x12#\n\x07session\x18\x01 \x01(\x0b\x32\x12.gossip.v1.Session\x12\x18\n\x10repeated_request\x18\x02 \x01(\x08\"\x96\x01\n\x1c\x45ventServiceSubscribeRequest\x12\x0e\n\x06topics\x18\x01 \x03(\t\x12+\n\x05start\x18\x02 \x01(\x0e\x32\x1c.gossip.v1.SubscriptionStart\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12#\n\x07session\x18\x04 \x01(\x0b\x32\x12.gossip.v1.Session\"\x95\x01\n\x1d\x45ventServiceSubscribeResponse\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .gossip.v1.SubscriptionEventKind\x12\x1f\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x10.gossip.v1.Event\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t*t\n\x11SubscriptionStart\x12\"\n\x1eSUBSCRIPTION_START_UNSPECIFIED\x10\x00\x12\x1a\n\x16SUBSCRIPTION_START_NOW\x10\x01\x12\x1f\n\x1bSUBSCRIPTION_START_RETAINED\x10\x02*\xab\x01\n\x15SubscriptionEventKind\x12\'\n#SUBSCRIPTION_EVENT_KIND_UNSPECIFIED\x10\x00\x12!\n\x1dSUBSCRIPTION_EVENT_KIND_RESET\x10\x01\x12#\n\x1fSUBSCRIPTION_EVENT_KIND_CURRENT\x10\x02\x12!\n\x1dSUBSCRIPTION_EVENT_KIND_EVENT\x10\x03\x32\xca\x01\n\x0c\x45ventService\x12X\n\x07Publish\x12%.gossip.v1.EventServicePublishRequest\x1a&.gossip.v1.EventServicePublishResponse\x12`\n\tSubscribe\x12\'.gossip.v1.EventServiceSubscribeRequest\x1a(.gossip.v1.EventServiceSubscribeResponse0\x01\x42\x30\n\x0cio.gossip.v1P\x01Z\x12gossip/v1;gossipv1\xaa\x02\tGossip.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gossip_grpc.gen.gossip.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_SUBSCRIPTIONSTART']._serialized_start=739
-  _globals['_SUBSCRIPTIONSTART']._serialized_end=855
-  _globals['_SUBSCRIPTIONEVENTKIND']._serialized_start=858
-  _globals['_SUBSCRIPTIONEVENTKIND']._serialized_end=1029
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014io.gossip.v1P\001Z\022gossip/v1;gossipv1\252\002\tGossip.V1'
+  _globals['_SUBSCRIPTIONSTART']._serialized_start=805
+  _globals['_SUBSCRIPTIONSTART']._serialized_end=921
+  _globals['_SUBSCRIPTIONEVENTKIND']._serialized_start=924
+  _globals['_SUBSCRIPTIONEVENTKIND']._serialized_end=1095
   _globals['_EVENT']._serialized_start=61
-  _globals['_EVENT']._serialized_end=224
-  _globals['_EVENTSERVICEPUBLISHREQUEST']._serialized_start=227
-  _globals['_EVENTSERVICEPUBLISHREQUEST']._serialized_end=364
-  _globals['_EVENTSERVICEPUBLISHRESPONSE']._serialized_start=366
-  _globals['_EVENTSERVICEPUBLISHRESPONSE']._serialized_end=432
-  _globals['_EVENTSERVICESUBSCRIBEREQUEST']._serialized_start=435
-  _globals['_EVENTSERVICESUBSCRIBEREQUEST']._serialized_end=585
-  _globals['_EVENTSERVICESUBSCRIBERESPONSE']._serialized_start=588
-  _globals['_EVENTSERVICESUBSCRIBERESPONSE']._serialized_end=737
-  _globals['_EVENTSERVICE']._serialized_start=1032
-  _globals['_EVENTSERVICE']._serialized_end=1234
+  _globals['_EVENT']._serialized_end=244
+  _globals['_EVENTSERVICEPUBLISHREQUEST']._serialized_start=247
+  _globals['_EVENTSERVICEPUBLISHREQUEST']._serialized_end=404
+  _globals['_EVENTSERVICEPUBLISHRESPONSE']._serialized_start=406
+  _globals['_EVENTSERVICEPUBLISHRESPONSE']._serialized_end=498
+  _globals['_EVENTSERVICESUBSCRIBEREQUEST']._serialized_start=501
+  _globals['_EVENTSERVICESUBSCRIBEREQUEST']._serialized_end=651
+  _globals['_EVENTSERVICESUBSCRIBERESPONSE']._serialized_start=654
+  _globals['_EVENTSERVICESUBSCRIBERESPONSE']._serialized_end=803
+  _globals['_EVENTSERVICE']._serialized_start=1098
+  _globals['_EVENTSERVICE']._serialized_end=1300
 # @@protoc_insertion_point(module_scope)

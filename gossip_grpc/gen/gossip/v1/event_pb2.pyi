@@ -84,6 +84,7 @@ class Event(google.protobuf.message.Message):
     ORDERING_KEY_FIELD_NUMBER: builtins.int
     PUBLISHED_AT_UNIX_MILLISECONDS_FIELD_NUMBER: builtins.int
     CLOCK_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     topic: builtins.str
     """Its topic."""
     ordering_key: builtins.str
@@ -92,6 +93,8 @@ class Event(google.protobuf.message.Message):
     """When it was published: Unix time in milliseconds by the clock of the node it was published at."""
     clock: builtins.int
     """Its Lamport clock: what was published by somebody who had seen it has a greater one."""
+    request_id: builtins.str
+    """What its publisher gave as `request_id`; empty if nothing."""
     @property
     def dot(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Dot:
         """Names the event for ever."""
@@ -109,9 +112,10 @@ class Event(google.protobuf.message.Message):
         ordering_key: builtins.str = ...,
         published_at_unix_milliseconds: builtins.int = ...,
         clock: builtins.int = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["dot", b"dot", "payload", b"payload"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["clock", b"clock", "dot", b"dot", "ordering_key", b"ordering_key", "payload", b"payload", "published_at_unix_milliseconds", b"published_at_unix_milliseconds", "topic", b"topic"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "dot", b"dot", "ordering_key", b"ordering_key", "payload", b"payload", "published_at_unix_milliseconds", b"published_at_unix_milliseconds", "request_id", b"request_id", "topic", b"topic"]) -> None: ...
 
 global___Event = Event
 
@@ -125,12 +129,18 @@ class EventServicePublishRequest(google.protobuf.message.Message):
     PAYLOAD_FIELD_NUMBER: builtins.int
     ORDERING_KEY_FIELD_NUMBER: builtins.int
     SESSION_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     topic: builtins.str
     """The topic: UTF-8, 1 to 512 bytes (the node's `max_key_bytes`), without `*`."""
     ordering_key: builtins.str
     """Handed on to subscribers, for those that deal out their work by it: at most 512 bytes (the node's `max_key_bytes`).
     Events of one origin are in order whatever their keys; for an order among all events of a key, publish them at one
     node.
+    """
+    request_id: builtins.str
+    """Names this event, at most 128 bytes, such as a UUID: of all that are published with the same one and topic each node
+    delivers one, as long as it keeps it. So a call whose outcome is unknown may be retried, also at another node. Empty:
+    each call is an event.
     """
     @property
     def payload(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Value:
@@ -147,9 +157,10 @@ class EventServicePublishRequest(google.protobuf.message.Message):
         payload: gossip_grpc.gen.gossip.v1.common_pb2.Value | None = ...,
         ordering_key: builtins.str = ...,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["payload", b"payload", "session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ordering_key", b"ordering_key", "payload", b"payload", "session", b"session", "topic", b"topic"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ordering_key", b"ordering_key", "payload", b"payload", "request_id", b"request_id", "session", b"session", "topic", b"topic"]) -> None: ...
 
 global___EventServicePublishRequest = EventServicePublishRequest
 
@@ -160,6 +171,9 @@ class EventServicePublishResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: builtins.int
+    REPEATED_REQUEST_FIELD_NUMBER: builtins.int
+    repeated_request: builtins.bool
+    """Whether this node kept an event with the same `request_id` and topic, so that this call changed nothing."""
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:
         """Token of this event; its one dot is that of the event."""
@@ -168,9 +182,10 @@ class EventServicePublishResponse(google.protobuf.message.Message):
         self,
         *,
         session: gossip_grpc.gen.gossip.v1.common_pb2.Session | None = ...,
+        repeated_request: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["session", b"session"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["session", b"session"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["repeated_request", b"repeated_request", "session", b"session"]) -> None: ...
 
 global___EventServicePublishResponse = EventServicePublishResponse
 

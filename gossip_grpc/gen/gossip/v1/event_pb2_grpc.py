@@ -56,7 +56,8 @@ class EventServiceServicer(object):
     """
 
     def Publish(self, request, context):
-        """Publishes one event. UNAVAILABLE (reason NOT_READY) until the node has synced once with its cluster.
+        """Publishes one event. Retry a call whose outcome is unknown only if it had a `request_id`. UNAVAILABLE (reason
+        NOT_READY) until the node has synced once with its cluster.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -28,7 +28,9 @@ class EventServiceStub:
         gossip_grpc.gen.gossip.v1.event_pb2.EventServicePublishRequest,
         gossip_grpc.gen.gossip.v1.event_pb2.EventServicePublishResponse,
     ]
-    """Publishes one event. UNAVAILABLE (reason NOT_READY) until the node has synced once with its cluster."""
+    """Publishes one event. Retry a call whose outcome is unknown only if it had a `request_id`. UNAVAILABLE (reason
+    NOT_READY) until the node has synced once with its cluster.
+    """
 
     Subscribe: grpc.UnaryStreamMultiCallable[
         gossip_grpc.gen.gossip.v1.event_pb2.EventServiceSubscribeRequest,
@@ -50,7 +52,9 @@ class EventServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.event_pb2.EventServicePublishRequest,
         gossip_grpc.gen.gossip.v1.event_pb2.EventServicePublishResponse,
     ]
-    """Publishes one event. UNAVAILABLE (reason NOT_READY) until the node has synced once with its cluster."""
+    """Publishes one event. Retry a call whose outcome is unknown only if it had a `request_id`. UNAVAILABLE (reason
+    NOT_READY) until the node has synced once with its cluster.
+    """
 
     Subscribe: grpc.aio.UnaryStreamMultiCallable[
         gossip_grpc.gen.gossip.v1.event_pb2.EventServiceSubscribeRequest,
@@ -74,7 +78,9 @@ class EventServiceServicer(metaclass=abc.ABCMeta):
         request: gossip_grpc.gen.gossip.v1.event_pb2.EventServicePublishRequest,
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.event_pb2.EventServicePublishResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.event_pb2.EventServicePublishResponse]]:
-        """Publishes one event. UNAVAILABLE (reason NOT_READY) until the node has synced once with its cluster."""
+        """Publishes one event. Retry a call whose outcome is unknown only if it had a `request_id`. UNAVAILABLE (reason
+        NOT_READY) until the node has synced once with its cluster.
+        """
 
     @abc.abstractmethod
     def Subscribe(

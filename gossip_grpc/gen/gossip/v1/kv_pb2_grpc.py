@@ -97,7 +97,8 @@ class KeyValueServiceServicer(object):
 
     def List(self, request, context):
         """Lists entries in order of their keys, a page at a time. A key that is there from the first page to the last is
-        listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be.
+        listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be. A page token is good
+        at any node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,9 +113,10 @@ class KeyValueServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """All entries with a prefix, a marker, and from then on every change at this node in the order in which it took
-        place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). A watcher that reads
-        too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
+        """All entries with a prefix, a marker (CURRENT), and from then on every change at this node in the order in which it
+        took place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). With a token: the
+        changes that were missed, CURRENT, and those that come; or RESET and then as without one. A watcher that reads too
+        slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
         ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

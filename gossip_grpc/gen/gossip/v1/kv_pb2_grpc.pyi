@@ -48,7 +48,8 @@ class KeyValueServiceStub:
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListResponse,
     ]
     """Lists entries in order of their keys, a page at a time. A key that is there from the first page to the last is
-    listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be.
+    listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be. A page token is good
+    at any node.
     """
 
     PutMany: grpc.StreamUnaryMultiCallable[
@@ -63,9 +64,10 @@ class KeyValueServiceStub:
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchRequest,
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchResponse,
     ]
-    """All entries with a prefix, a marker, and from then on every change at this node in the order in which it took
-    place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). A watcher that reads
-    too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
+    """All entries with a prefix, a marker (CURRENT), and from then on every change at this node in the order in which it
+    took place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). With a token: the
+    changes that were missed, CURRENT, and those that come; or RESET and then as without one. A watcher that reads too
+    slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
     ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
     """
 
@@ -99,7 +101,8 @@ class KeyValueServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListResponse,
     ]
     """Lists entries in order of their keys, a page at a time. A key that is there from the first page to the last is
-    listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be.
+    listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be. A page token is good
+    at any node.
     """
 
     PutMany: grpc.aio.StreamUnaryMultiCallable[
@@ -114,9 +117,10 @@ class KeyValueServiceAsyncStub:
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchRequest,
         gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchResponse,
     ]
-    """All entries with a prefix, a marker, and from then on every change at this node in the order in which it took
-    place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). A watcher that reads
-    too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
+    """All entries with a prefix, a marker (CURRENT), and from then on every change at this node in the order in which it
+    took place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). With a token: the
+    changes that were missed, CURRENT, and those that come; or RESET and then as without one. A watcher that reads too
+    slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
     ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
     """
 
@@ -158,7 +162,8 @@ class KeyValueServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListResponse, collections.abc.Awaitable[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceListResponse]]:
         """Lists entries in order of their keys, a page at a time. A key that is there from the first page to the last is
-        listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be.
+        listed once, whatever is written meanwhile; one that comes or goes meanwhile may or may not be. A page token is good
+        at any node.
         """
 
     @abc.abstractmethod
@@ -177,9 +182,10 @@ class KeyValueServiceServicer(metaclass=abc.ABCMeta):
         request: gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchResponse], collections.abc.AsyncIterator[gossip_grpc.gen.gossip.v1.kv_pb2.KeyValueServiceWatchResponse]]:
-        """All entries with a prefix, a marker, and from then on every change at this node in the order in which it took
-        place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). A watcher that reads
-        too slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
+        """All entries with a prefix, a marker (CURRENT), and from then on every change at this node in the order in which it
+        took place here, without loss or repeat, until the caller hangs up or the node stops (UNAVAILABLE). With a token: the
+        changes that were missed, CURRENT, and those that come; or RESET and then as without one. A watcher that reads too
+        slowly is cut off with RESOURCE_EXHAUSTED, reason SLOW_WATCHER and its `resume_token` in the metadata of
         ErrorInfo; one more than the node takes, with reason WATCH_LIMIT.
         """
 

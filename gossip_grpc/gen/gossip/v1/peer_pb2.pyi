@@ -27,7 +27,7 @@ class Sender(google.protobuf.message.Message):
     cluster: builtins.str
     """Name of the cluster; must be the receiver's own."""
     protocol: builtins.int
-    """Version of the peer protocol, now 2; must be the receiver's own."""
+    """Version of the peer protocol, now 3; must be the receiver's own. Who pulls without a node_id may leave it out."""
     node_id: builtins.str
     """The node's stable name."""
     generation: builtins.int
@@ -214,6 +214,8 @@ class Delta(google.protobuf.message.Message):
     LEASES_FIELD_NUMBER: builtins.int
     COLUMNS_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
+    COUNTER_RECEIPTS_FIELD_NUMBER: builtins.int
+    COUNTER_VOIDS_FIELD_NUMBER: builtins.int
     complete: builtins.bool
     """Set on the last chunk of a complete delta. A delta that ends without it was cut off."""
     superseded: builtins.bool
@@ -266,6 +268,14 @@ class Delta(google.protobuf.message.Message):
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___EventRecord]:
         """Events."""
 
+    @property
+    def counter_receipts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CounterReceiptRecord]:
+        """Receipts of additions to counters that had a `request_id`."""
+
+    @property
+    def counter_voids(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CounterVoidRecord]:
+        """Voids of additions to counters that were counted twice."""
+
     def __init__(
         self,
         *,
@@ -282,9 +292,11 @@ class Delta(google.protobuf.message.Message):
         leases: collections.abc.Iterable[global___LeaseRecord] | None = ...,
         columns: global___RegisterColumns | None = ...,
         events: collections.abc.Iterable[global___EventRecord] | None = ...,
+        counter_receipts: collections.abc.Iterable[global___CounterReceiptRecord] | None = ...,
+        counter_voids: collections.abc.Iterable[global___CounterVoidRecord] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["columns", b"columns", "header", b"header"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accusations", b"accusations", "columns", b"columns", "complete", b"complete", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "events", b"events", "header", b"header", "leases", b"leases", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accusations", b"accusations", "columns", b"columns", "complete", b"complete", "counter_receipts", b"counter_receipts", "counter_resets", b"counter_resets", "counter_shares", b"counter_shares", "counter_voids", b"counter_voids", "events", b"events", "header", b"header", "leases", b"leases", "members", b"members", "origins", b"origins", "registers", b"registers", "set_elements", b"set_elements", "superseded", b"superseded"]) -> None: ...
 
 global___Delta = Delta
 
@@ -447,6 +459,7 @@ class EventRecord(google.protobuf.message.Message):
     ORDERING_KEY_FIELD_NUMBER: builtins.int
     PUBLISHED_AT_UNIX_MILLISECONDS_FIELD_NUMBER: builtins.int
     PREVIOUS_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
     origin: builtins.int
     """Index of the publisher in the delta's table."""
     sequence: builtins.int
@@ -465,6 +478,8 @@ class EventRecord(google.protobuf.message.Message):
     """When it was published: Unix time in milliseconds by the publisher's clock."""
     previous: builtins.int
     """The publisher's event before this one, by its sequence; 0 for none. Subscribers get it first."""
+    request_id: builtins.str
+    """What its caller gave as `request_id`, at most 128 bytes; empty if nothing."""
     def __init__(
         self,
         *,
@@ -477,9 +492,10 @@ class EventRecord(google.protobuf.message.Message):
         ordering_key: builtins.str = ...,
         published_at_unix_milliseconds: builtins.int = ...,
         previous: builtins.int = ...,
+        request_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["data", b"data", "payload", b"payload", "text", b"text"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["clock", b"clock", "data", b"data", "ordering_key", b"ordering_key", "origin", b"origin", "payload", b"payload", "previous", b"previous", "published_at_unix_milliseconds", b"published_at_unix_milliseconds", "sequence", b"sequence", "text", b"text", "topic", b"topic"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "data", b"data", "ordering_key", b"ordering_key", "origin", b"origin", "payload", b"payload", "previous", b"previous", "published_at_unix_milliseconds", b"published_at_unix_milliseconds", "request_id", b"request_id", "sequence", b"sequence", "text", b"text", "topic", b"topic"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["payload", b"payload"]) -> typing.Literal["text", "data"] | None: ...
 
 global___EventRecord = EventRecord
@@ -563,6 +579,100 @@ class CounterResetRecord(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["added", b"added", "clock", b"clock", "key", b"key", "origin", b"origin", "sequence", b"sequence", "share_origin", b"share_origin", "subtracted", b"subtracted"]) -> None: ...
 
 global___CounterResetRecord = CounterResetRecord
+
+@typing.final
+class CounterReceiptRecord(google.protobuf.message.Message):
+    """That an addition to a counter was counted by one origin. Nothing ever supersedes it; it is forgotten after its
+    retention.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    AMOUNT_FIELD_NUMBER: builtins.int
+    ADDED_FIELD_NUMBER: builtins.int
+    SUBTRACTED_FIELD_NUMBER: builtins.int
+    origin: builtins.int
+    """Index of the writer in the delta's table; to its share the amount was added."""
+    sequence: builtins.int
+    """The writer's sequence, from 1. The write of its share is the next."""
+    clock: builtins.int
+    """Lamport clock, from 1 to 2^62."""
+    key: builtins.str
+    """The key, 1 to 4,096 characters."""
+    request_id: builtins.str
+    """What the caller gave as `request_id`, 1 to 128 bytes."""
+    amount: builtins.int
+    """What was added, not 0; negative if it was subtracted."""
+    added: builtins.int
+    """Sum of all additions in the writer's share, this one among them."""
+    subtracted: builtins.int
+    """Sum of all subtractions in the writer's share, this one among them."""
+    def __init__(
+        self,
+        *,
+        origin: builtins.int = ...,
+        sequence: builtins.int = ...,
+        clock: builtins.int = ...,
+        key: builtins.str = ...,
+        request_id: builtins.str = ...,
+        amount: builtins.int = ...,
+        added: builtins.int = ...,
+        subtracted: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["added", b"added", "amount", b"amount", "clock", b"clock", "key", b"key", "origin", b"origin", "request_id", b"request_id", "sequence", b"sequence", "subtracted", b"subtracted"]) -> None: ...
+
+global___CounterReceiptRecord = CounterReceiptRecord
+
+@typing.final
+class CounterVoidRecord(google.protobuf.message.Message):
+    """That one addition to a counter does not count, because another origin has counted the same request."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: builtins.int
+    SEQUENCE_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    SHARE_ORIGIN_FIELD_NUMBER: builtins.int
+    ADDED_FIELD_NUMBER: builtins.int
+    SUBTRACTED_FIELD_NUMBER: builtins.int
+    AMOUNT_FIELD_NUMBER: builtins.int
+    origin: builtins.int
+    """Index of the writer in the delta's table."""
+    sequence: builtins.int
+    """The writer's sequence, from 1."""
+    clock: builtins.int
+    """Lamport clock, from 1 to 2^62."""
+    key: builtins.str
+    """The key, 1 to 4,096 characters."""
+    share_origin: builtins.int
+    """Index of the share's origin in the delta's table."""
+    added: builtins.int
+    """Sum of all additions in the share, that one among them."""
+    subtracted: builtins.int
+    """Sum of all subtractions in the share, that one among them."""
+    amount: builtins.int
+    """What was added, not 0; negative if it was subtracted."""
+    def __init__(
+        self,
+        *,
+        origin: builtins.int = ...,
+        sequence: builtins.int = ...,
+        clock: builtins.int = ...,
+        key: builtins.str = ...,
+        share_origin: builtins.int = ...,
+        added: builtins.int = ...,
+        subtracted: builtins.int = ...,
+        amount: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["added", b"added", "amount", b"amount", "clock", b"clock", "key", b"key", "origin", b"origin", "sequence", b"sequence", "share_origin", b"share_origin", "subtracted", b"subtracted"]) -> None: ...
+
+global___CounterVoidRecord = CounterVoidRecord
 
 @typing.final
 class SetElementRecord(google.protobuf.message.Message):
@@ -976,14 +1086,11 @@ class ProbeRequest(google.protobuf.message.Message):
     SENDER_FIELD_NUMBER: builtins.int
     TARGET_NODE_ID_FIELD_NUMBER: builtins.int
     TARGET_GENERATION_FIELD_NUMBER: builtins.int
-    TARGET_ADDRESS_FIELD_NUMBER: builtins.int
     RELAY_FIELD_NUMBER: builtins.int
     target_node_id: builtins.str
     """The target: its stable name."""
     target_generation: builtins.int
     """The target's generation as the asker knows it."""
-    target_address: builtins.str
-    """Not used: who relays a probe calls the address that it knows itself, not one that somebody names."""
     relay: builtins.bool
     """Whether the node asked, if it is not the target, is to find out whether it can reach it."""
     @property
@@ -996,11 +1103,10 @@ class ProbeRequest(google.protobuf.message.Message):
         sender: global___Sender | None = ...,
         target_node_id: builtins.str = ...,
         target_generation: builtins.int = ...,
-        target_address: builtins.str = ...,
         relay: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["sender", b"sender"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["relay", b"relay", "sender", b"sender", "target_address", b"target_address", "target_generation", b"target_generation", "target_node_id", b"target_node_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["relay", b"relay", "sender", b"sender", "target_generation", b"target_generation", "target_node_id", b"target_node_id"]) -> None: ...
 
 global___ProbeRequest = ProbeRequest
 
@@ -1012,11 +1118,8 @@ class ProbeResponse(google.protobuf.message.Message):
 
     SENDER_FIELD_NUMBER: builtins.int
     REACHED_FIELD_NUMBER: builtins.int
-    TARGET_INCARNATION_FIELD_NUMBER: builtins.int
     reached: builtins.bool
     """Whether the node asked is the target, or the target answered it."""
-    target_incarnation: builtins.int
-    """Not used: an accusation is void by what its target says itself."""
     @property
     def sender(self) -> global___Sender:
         """Who answers."""
@@ -1026,9 +1129,8 @@ class ProbeResponse(google.protobuf.message.Message):
         *,
         sender: global___Sender | None = ...,
         reached: builtins.bool = ...,
-        target_incarnation: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["sender", b"sender"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["reached", b"reached", "sender", b"sender", "target_incarnation", b"target_incarnation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["reached", b"reached", "sender", b"sender"]) -> None: ...
 
 global___ProbeResponse = ProbeResponse
