@@ -285,6 +285,13 @@ class Config:
         trade_off="Too low: a node that was cut off for longer misses events. Too high: every node holds all events of "
         "that time in memory.",
     )
+    request_retention: float = _setting(
+        3600.0,
+        rule=_seconds(1, 31_536_000),
+        help="How long the node remembers by which `request_id` it or others have added to a counter.",
+        trade_off="Too low: what was added twice, at nodes that could not reach each other for longer, counts twice. "
+        "Too high: memory and disk hold a receipt of each such addition for that long, up to `max_receipts`.",
+    )
     seed_interval: float = _setting(
         5.0,
         rule=_seconds(0.01, 3600),
@@ -438,6 +445,13 @@ class Config:
         help="How many clients may watch at a time: members, entries, counters and sets together.",
         trade_off="Too low: clients are refused. Too high: when much changes at once, the node is busy telling all of "
         "them; those that it cannot tell in time are cut off, with a token to go on with.",
+    )
+    max_receipts: int = _setting(
+        _LIMITS.max_receipts,
+        rule=Number(kind=int, low=0, high=100_000_000),
+        help="How many receipts of additions with a `request_id` the node keeps; of more it forgets the oldest first.",
+        trade_off="Too low: an addition that is made again after that many others counts twice. Too high: each takes "
+        "about half a kilobyte of memory.",
     )
     chunk_bytes: int = _setting(
         _LIMITS.chunk_bytes,

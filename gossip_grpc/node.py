@@ -446,6 +446,7 @@ class Node(AsyncCluster):
             bootstrap_window=config.bootstrap_window,
             tombstone_retention=config.tombstone_retention,
             event_retention=config.event_retention,
+            request_retention=config.request_retention,
             has_seeds=bool(config.join) or others,
             limits=self.limits,
             detector=config.detector,

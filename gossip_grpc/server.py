@@ -209,13 +209,21 @@ class CounterServicer(counter_pb2_grpc.CounterServiceServicer):
     ) -> counter_pb2.CounterServiceAddResponse:
         await self._node.sessions.reach(request, context)
         node = self._node
-        node.limits.check_key(request.key)
+        key, amount, request_id = request.key, request.amount, request.request_id
+        node.limits.check_key(key)
+        node.limits.check_request_id(request_id)
         durability = node.promise(request.durability)
-        record = node.engine.add(request.key, request.amount, node.scheduler.now())
-        session = node.written([record] if record else [])
-        value = self._counter(request.key).value
+        before = node.engine.counted(key, amount, request_id)
+        if before is None:
+            record = node.engine.add(key, amount, node.scheduler.now(), request_id=request_id)
+            session = node.written([record] if record else [])
+        else:
+            session = wire.encode_counted(before, node.engine.store.clock.time)
+        value = self._counter(key).value
         await node.keep(durability)
-        return counter_pb2.CounterServiceAddResponse(session=session, value=value, durability=durability)
+        return counter_pb2.CounterServiceAddResponse(
+            session=session, value=value, durability=durability, repeated_request=before is not None
+        )
 
     async def Reset(
         self, request: counter_pb2.CounterServiceResetRequest, context: Any
@@ -354,9 +362,15 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
         limits.check_topic(request.topic)
         limits.check_payload(payload)
         limits.check_prefix(request.ordering_key, "ordering_key")
-        record = node.engine.publish_event(request.topic, payload, request.ordering_key, node.scheduler.now())
+        limits.check_request_id(request.request_id)
+        before = node.engine.store.published(request.topic, request.request_id)
+        record = before or node.engine.publish_event(
+            request.topic, payload, request.ordering_key, node.scheduler.now(), request_id=request.request_id
+        )
         node.scheduler.pump()
-        return event_pb2.EventServicePublishResponse(session=wire.encode_session([record], record.clock))
+        return event_pb2.EventServicePublishResponse(
+            session=wire.encode_session([record], record.clock), repeated_request=before is not None
+        )
 
     async def Subscribe(
         self, request: event_pb2.EventServiceSubscribeRequest, context: Any

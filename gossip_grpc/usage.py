@@ -20,6 +20,7 @@ def limit_uses(node: Node) -> list[cluster_pb2.LimitUse]:
         # Those that are sent and those that are received have the limit each for itself.
         "max_inbound_syncs": max(node.scheduler.peering.serving, engine.transfers),
         "max_watchers": node.watchers.count,
+        "max_receipts": engine.store.receipt_count,
         "max_tags_bytes": tags_bytes(own.tags) if own is not None else 0,
     }
     names = [*used, *(name for name in limits.__slots__ if name not in used)]

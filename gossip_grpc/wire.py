@@ -23,12 +23,14 @@ from gossip_grpc.core.limits import (
     INT64_MAX,
     INT64_MIN,
     MAX_NAME,
+    MAX_REQUEST_ID_BYTES,
     MAX_WIRE_KEY_BYTES,
     MAX_WIRE_PAYLOAD_BYTES,
     is_name,
 )
 from gossip_grpc.core.phi import MAX_PHI
-from gossip_grpc.core.records import Accusation, Dot, Event, Kind, Lease, Member, Origin, Record, Value
+from gossip_grpc.core.records import Accusation, Dot, Event, Kind, Lease, Member, Origin, Receipt, Record, Value
+from gossip_grpc.core.requests import receipt_of
 from gossip_grpc.core.sessions import Session
 from gossip_grpc.core.sync import Delta, Digest, layers
 from gossip_grpc.errors import LocalError, Reason, RemoteError
@@ -340,6 +342,7 @@ class _Encoder:
             ordering_key=event.ordering_key,
             published_at_unix_milliseconds=event.at,
             previous=event.previous,
+            request_id=event.request_id,
         )
         if isinstance(event.payload, str):
             message.text = event.payload
@@ -368,6 +371,37 @@ class _Encoder:
             share_origin=self.origin(share_origin),
             added=added,
             subtracted=subtracted,
+        )
+
+    def counter_receipt(self, record: Record, origin: int) -> None:
+        slot: Any = record.slot
+        key, request_id, _ = slot
+        amount, (added, subtracted) = receipt_of(record)
+        self.size += _size(key) + _size(request_id) + _RECORD_OVERHEAD
+        self._message.counter_receipts.add(
+            origin=origin,
+            sequence=record.sequence,
+            clock=record.clock,
+            key=key,
+            request_id=request_id,
+            amount=amount,
+            added=added,
+            subtracted=subtracted,
+        )
+
+    def counter_void(self, record: Record, origin: int) -> None:
+        slot: Any = record.slot
+        key, (added, subtracted), share_origin = slot
+        self.size += _size(key) + _RECORD_OVERHEAD
+        self._message.counter_voids.add(
+            origin=origin,
+            sequence=record.sequence,
+            clock=record.clock,
+            key=key,
+            share_origin=self.origin(share_origin),
+            added=added,
+            subtracted=subtracted,
+            amount=record.content,
         )
 
     def set_element(self, record: Record, origin: int) -> None:
@@ -428,6 +462,8 @@ _ENCODERS = {
     Kind.MEMBER: _Encoder.member,
     Kind.ACCUSATION: _Encoder.accusation,
     Kind.EVENT: _Encoder.event,
+    Kind.COUNTER_RECEIPT: _Encoder.counter_receipt,
+    Kind.COUNTER_VOID: _Encoder.counter_void,
 }
 
 
@@ -567,12 +603,18 @@ def _decode_events(messages: Sequence[Any], origins: list[Origin], path: str) ->
                 len(payload) <= MAX_WIRE_PAYLOAD_BYTES,
             ),
             ("published_at_unix_milliseconds", "Unix time in milliseconds", at, at <= MAX_UNIX_SECONDS * 1000),
+            (
+                "request_id",
+                f"at most {MAX_REQUEST_ID_BYTES} bytes",
+                message.request_id[:60],
+                len(message.request_id) <= MAX_REQUEST_ID_BYTES,
+            ),
             ("previous", f"below the sequence, {message.sequence}", previous, previous < message.sequence),
         ):
             if not right:
                 raise _malformed(f"{here}.{name}", allowed, str(value))
         origin, sequence = origins[message.origin], message.sequence
-        event = Event(topic, payload, key, at, previous)
+        event = Event(topic, payload, key, at, previous, message.request_id)
         records.append(Record(Kind.EVENT, (origin, sequence), origin, sequence, message.clock, event))
     return records
 
@@ -597,6 +639,37 @@ def _decode_resets(messages: Sequence[Any], origins: list[Origin], path: str) ->
         slot = (key, origins[about])
         seen = (message.added, message.subtracted)
         records.append(Record(Kind.COUNTER_RESET, slot, origins[message.origin], message.sequence, message.clock, seen))
+    return records
+
+
+def _decode_receipts(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
+    records: list[Record] = []
+    for index, message in enumerate(messages):
+        here = f"{path}[{index}]"
+        key = _check_dot(message, len(origins), here)
+        origin, request_id = origins[message.origin], message.request_id
+        if not 0 < len(request_id) <= MAX_REQUEST_ID_BYTES:
+            raise _malformed(f"{here}.request_id", f"1 to {MAX_REQUEST_ID_BYTES} bytes", request_id[:60])
+        if not message.amount:
+            raise _malformed(f"{here}.amount", "an amount", "0")
+        receipt = Receipt(message.amount, (message.added, message.subtracted))
+        slot = (key, request_id, origin)
+        records.append(Record(Kind.COUNTER_RECEIPT, slot, origin, message.sequence, message.clock, receipt))
+    return records
+
+
+def _decode_voids(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
+    records: list[Record] = []
+    for index, message in enumerate(messages):
+        here = f"{path}[{index}]"
+        key = _check_dot(message, len(origins), here)
+        if message.share_origin >= len(origins):
+            raise _outside(f"{here}.share_origin", message.share_origin, len(origins))
+        if not message.amount:
+            raise _malformed(f"{here}.amount", "an amount", "0")
+        slot = (key, (message.added, message.subtracted), origins[message.share_origin])
+        origin = origins[message.origin]
+        records.append(Record(Kind.COUNTER_VOID, slot, origin, message.sequence, message.clock, message.amount))
     return records
 
 
@@ -683,8 +756,10 @@ _DECODERS: dict[str, Callable[[Any, list[Origin], str], list[Record]]] = {
     "accusations": _decode_accusations,
     "columns": _decode_columns,
     "registers": _decode_registers,
+    "counter_receipts": _decode_receipts,  # before the shares that they are about
     "counter_shares": _decode_shares,
     "counter_resets": _decode_resets,
+    "counter_voids": _decode_voids,
     "set_elements": _decode_elements,
     "leases": _decode_leases,
     "events": _decode_events,
@@ -734,6 +809,11 @@ def encode_dot(record: Record) -> common_pb2.Dot:
 def encode_session(records: Sequence[Record], clock: int) -> common_pb2.Session:
     """The token of a write; `clock` is the node's."""
     return common_pb2.Session(clock=clock, dots=[encode_dot(record) for record in records])
+
+
+def encode_counted(dot: Dot, clock: int) -> common_pb2.Session:
+    """The token of a write that was made before; `clock` is the node's."""
+    return common_pb2.Session(clock=clock, dots=[_encode_dot(dot)])
 
 
 def encode_reading(records: Sequence[Record]) -> common_pb2.Session | None:
@@ -814,6 +894,7 @@ def encode_event(record: Record) -> event_pb2.Event:
         ordering_key=event.ordering_key,
         published_at_unix_milliseconds=event.at,
         clock=record.clock,
+        request_id=event.request_id,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from gossip_grpc.core.records import Accusation, Kind, Lease, Member, Origin, Record, Value
+from gossip_grpc.core.records import Accusation, Kind, Lease, Member, Origin, Receipt, Record, Value
 
 A, B, C, D = (Origin(name, 1) for name in "abcd")
 
@@ -35,6 +35,17 @@ def share(key: str, added: int, subtracted: int = 0, origin: Origin = A, sequenc
 
 def reset(key: str, about: Origin, seen: tuple[int, int], origin: Origin = A, sequence: int = 1) -> Record:
     return Record(Kind.COUNTER_RESET, (key, about), origin, sequence, sequence, seen)
+
+
+def receipt(
+    key: str, request_id: str, amount: int, mark: tuple[int, int], origin: Origin = A, sequence: int = 1
+) -> Record:
+    slot = (key, request_id, origin)
+    return Record(Kind.COUNTER_RECEIPT, slot, origin, sequence, sequence, Receipt(amount, mark))
+
+
+def void(key: str, amount: int, mark: tuple[int, int], about: Origin, origin: Origin = A, sequence: int = 1) -> Record:
+    return Record(Kind.COUNTER_VOID, (key, mark, about), origin, sequence, sequence, amount)
 
 
 def addition(key: str, element: Value, origin: Origin = A, sequence: int = 1) -> Record:
@@ -125,6 +136,35 @@ def resets(
 ) -> st.SearchStrategy[Record]:
     slots = st.tuples(keys, about)
     return st.builds(Record, st.just(Kind.COUNTER_RESET), slots, origins, numbers, numbers, sums)
+
+
+few_amounts = st.sampled_from([-2, -1, 1, 2])
+
+
+def receipts(
+    keys: st.SearchStrategy[str] = few_keys,
+    origins: st.SearchStrategy[Origin] = few_origins,
+    numbers: st.SearchStrategy[int] = few_numbers,
+    sums: st.SearchStrategy[tuple[int, int]] = few_sums,
+    requests: st.SearchStrategy[str] = few_names,
+    amounts: st.SearchStrategy[int] = few_amounts,
+) -> st.SearchStrategy[Record]:
+    def build(key: str, request_id: str, origin: Origin, sequence: int, clock: int, content: Receipt) -> Record:
+        return Record(Kind.COUNTER_RECEIPT, (key, request_id, origin), origin, sequence, clock, content)
+
+    return st.builds(build, keys, requests, origins, numbers, numbers, st.builds(Receipt, amounts, sums))
+
+
+def voids(
+    keys: st.SearchStrategy[str] = few_keys,
+    origins: st.SearchStrategy[Origin] = few_origins,
+    numbers: st.SearchStrategy[int] = few_numbers,
+    sums: st.SearchStrategy[tuple[int, int]] = few_sums,
+    about: st.SearchStrategy[Origin] = few_origins,
+    amounts: st.SearchStrategy[int] = few_amounts,
+) -> st.SearchStrategy[Record]:
+    slots = st.tuples(keys, sums, about)
+    return st.builds(Record, st.just(Kind.COUNTER_VOID), slots, origins, numbers, numbers, amounts)
 
 
 def elements(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from gossip_grpc.core.coverage import EVERYTHING, Coverage
 from gossip_grpc.core.journal import Kept, Knowledge
@@ -108,6 +109,12 @@ def same(one: Store, other: Store) -> None:
     for key in one.counter_keys():
         assert other.counter(key) == one.counter(key)
         assert set(other.counter_origins(key)) == set(one.counter_origins(key))
+        assert set(other.counter_records(key)) == set(one.counter_records(key))
+    assert other.receipt_count == one.receipt_count
+    for record in one.records():
+        if record.kind is Kind.COUNTER_RECEIPT:
+            slot: Any = record.slot
+            assert other.counted(*slot[:2]) == one.counted(*slot[:2])
     assert list(other.set_keys()) == list(one.set_keys())
     for key in one.set_keys():
         assert _holders(other, key) == _holders(one, key)

@@ -119,6 +119,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "bootstrap_window": ("0", 0.0),
     "tombstone_retention": ("60", 60.0),
     "event_retention": ("5", 5.0),
+    "request_retention": ("5", 5.0),
     "seed_interval": ("1", 1.0),
     "heartbeat_interval": ("0.25", 0.25),
     "phi_threshold": ("12", 12.0),
@@ -139,6 +140,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "max_inbound_syncs": ("1", 1),
     "max_event_bytes": ("1", 1),
     "max_watchers": ("0", 0),
+    "max_receipts": ("7", 7),
     "chunk_bytes": ("4096", 4096),
 }
 
@@ -276,6 +278,7 @@ BAD_TEXT: list[tuple[str, str, str]] = [
     ("data_dir", " /data", "the path of a directory without spaces at the ends"),
     ("tombstone_retention", "0", "a number from 1 to 315,360,000 seconds"),
     ("event_retention", "0.5", "a number from 1 to 86,400 seconds"),
+    ("request_retention", "0.5", "a number from 1 to 31,536,000 seconds"),
     ("seed_interval", "0", "a number from 0.01 to 3,600 seconds"),
     ("profile", "LAN", "one of lan, wan, local"),
     ("heartbeat_interval", "0", "a number from 0.01 to 60 seconds"),
@@ -297,6 +300,7 @@ BAD_TEXT: list[tuple[str, str, str]] = [
     ("max_inbound_syncs", "0", "an integer from 1 to 1,024"),
     ("max_event_bytes", "0", "an integer from 1 to 1,048,576 bytes"),
     ("max_watchers", "-1", "an integer from 0 to 100,000"),
+    ("max_receipts", "-1", "an integer from 0 to 100,000,000"),
     ("chunk_bytes", "1023", "an integer from 1,024 to 1,048,576 bytes"),
 ]
 

@@ -237,3 +237,55 @@ def test_of_two_events_after_the_same_one_none_is_lost() -> None:
     store.tell_events(PATIENCE)
     assert told(store) == [5]
     assert store.event_count == 2
+
+
+# Published again
+
+
+def request(sequence: int, request_id: str, previous: int = 0, origin: Origin = A, topic: str = "t") -> Record:
+    content = Event(topic, "event", previous=previous, request_id=request_id)
+    return Record(Kind.EVENT, (origin, sequence), origin, sequence, sequence, content)
+
+
+def test_of_the_events_of_one_request_each_node_tells_the_one_that_comes_first() -> None:
+    one, other = request(1, "r", origin=A), request(5, "r", origin=C)
+    for first, second in ((one, other), (other, one)):
+        store = watched()
+        store.merge([first], 0.0)
+        store.merge([second], 1.0)
+        assert told(store) == [first.sequence]
+        assert kept(store) == [first.sequence]
+        assert store.published("t", "r") == first
+        assert store.event_count == 2  # others may have the second one only, and have to be told of both
+        assert {record.dot for record in store.records()} == {one.dot, other.dot}
+
+
+def test_events_of_different_requests_and_of_none_are_told_each() -> None:
+    store = watched()
+    records = [request(1, "r"), request(2, "s", 1), request(3, "r", 2, topic="u"), request(4, "", 3), request(5, "", 4)]
+    store.merge(records, 0.0)
+    assert told(store) == [1, 2, 3, 4, 5]
+    assert store.published("t", "") is None
+
+
+def test_who_waits_for_an_event_that_is_not_told_does_not_wait_for_ever() -> None:
+    store = watched()
+    store.merge([request(1, "r", origin=C)], 0.0)
+    store.merge([event(2, 1)], 0.0)
+    assert told(store) == [1]
+    store.merge([request(1, "r", origin=A)], 0.0)
+    assert told(store) == [2]
+
+
+def test_a_request_is_forgotten_with_its_events() -> None:
+    store = watched()
+    store.merge([request(1, "r", origin=A)], 0.0)
+    store.merge([request(5, "r", origin=C)], 1.0)
+    store.forget_events(60.5, 60.0)
+    assert store.published("t", "r") is None
+    assert [record.origin for record in store.records()] == [C]
+    store.forget_events(61.0, 60.0)
+    assert store.event_count == 0
+    assert list(store.records()) == []
+    store.merge([request(9, "r", origin=C)], 62.0)
+    assert told(store) == [1, 9]

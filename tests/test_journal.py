@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gossip_grpc.core.coverage import EVERYTHING, Coverage
 from gossip_grpc.core.journal import Area, Kept, Knowledge
-from gossip_grpc.core.records import Kind, Lease, Member, Origin, Record
+from gossip_grpc.core.records import Kind, Lease, Member, Origin, Receipt, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Delta, Digest
 from tests import samples
@@ -25,6 +25,8 @@ anything = st.one_of(
     samples.leases(few_keys),
     samples.shares(few_keys),
     samples.resets(few_keys),
+    samples.receipts(few_keys),
+    samples.voids(few_keys),
     samples.elements(few_keys),
     samples.members(),
     samples.accusations(),
@@ -102,6 +104,23 @@ class Change:
         key = data.draw(few_keys)
         added, subtracted = store.share(key, store.origin)
         store.write(Kind.COUNTER_SHARE, (key, store.origin), (added + 2, subtracted + 1), now)
+
+    @staticmethod
+    def request(store: Store, data: st.DataObject, now: float) -> None:
+        key, amount = data.draw(few_keys), data.draw(samples.few_amounts)
+        added, subtracted = store.share(key, store.origin)
+        share = (added + max(amount, 0), subtracted + max(-amount, 0))
+        slot = (key, data.draw(samples.few_names), store.origin)
+        store.write(Kind.COUNTER_RECEIPT, slot, Receipt(amount, share), now)
+        store.write(Kind.COUNTER_SHARE, (key, store.origin), share, now)
+
+    @staticmethod
+    def take_back(store: Store, data: st.DataObject, now: float) -> None:
+        store.void_repeats(now)
+
+    @staticmethod
+    def forget_requests(store: Store, data: st.DataObject, now: float) -> None:
+        store.forget_requests(now, data.draw(st.sampled_from([1.0, 100.0])), data.draw(st.sampled_from([1, 100])))
 
     @staticmethod
     def announce(store: Store, data: st.DataObject, now: float) -> None:

@@ -25,12 +25,14 @@ SLOTS = {
     Kind.COUNTER_SHARE: samples.shares(keys=KEY, origins=st.just(A)),
     Kind.COUNTER_RESET: samples.resets(keys=KEY, about=st.just(B)),
     Kind.SET_ELEMENT: samples.elements(keys=KEY, values=st.just("e"), about=st.just(A)).filter(is_of_the_set_slot),
+    Kind.COUNTER_RECEIPT: samples.receipts(keys=KEY, origins=st.just(A), requests=st.just("r")),
+    Kind.COUNTER_VOID: samples.voids(keys=KEY, about=st.just(B), sums=st.just((1, 0))),
     Kind.MEMBER: samples.members(
         origins=st.builds(Origin, st.just("a"), samples.few_numbers), contents=samples.few_members
     ),
 }
 one_slot = st.sampled_from(sorted(SLOTS)).flatmap(lambda kind: st.lists(SLOTS[kind], min_size=3, max_size=3))
-anything = st.one_of(samples.registers(), samples.shares(), samples.resets(), samples.elements())
+anything = st.one_of(samples.registers(), samples.shares(), samples.resets(), samples.elements(), samples.voids())
 
 
 def merge(one: Record, other: Record) -> Record:

@@ -39,6 +39,7 @@ PATIENCE = 30.0
 """Seconds that anything may take before a test fails."""
 
 big_numbers = st.sampled_from([1, 2**62, 2**63 - 1, 2**63, 2**64 - 1])
+big_amounts = st.sampled_from([-(2**63), -1, 2**63 - 1])
 big_sums = st.tuples(big_numbers, big_numbers)
 origins = st.builds(Origin, samples.few_names, big_numbers)
 leases = st.builds(Lease, samples.few_values, st.sampled_from([0, 1, 2**62]), st.booleans())
@@ -55,6 +56,8 @@ any_record = st.one_of(
     leased(),
     samples.shares(origins=origins, numbers=big_numbers, sums=big_sums),
     samples.resets(origins=origins, numbers=big_numbers, sums=big_sums, about=origins),
+    samples.receipts(origins=origins, numbers=big_numbers, sums=big_sums, amounts=big_amounts),
+    samples.voids(origins=origins, numbers=big_numbers, sums=big_sums, about=origins, amounts=big_amounts),
     samples.elements(origins=origins, numbers=big_numbers, about=origins),
     samples.members(origins=origins, numbers=big_numbers),
     samples.accusations(origins=origins, numbers=big_numbers),

@@ -72,7 +72,7 @@ def value(store: Store, key: str) -> object:
 
 def check(store: Store) -> None:
     """What is kept for speed agrees with the records; of the members, nobody is DEAD and nobody has left."""
-    user = [record for record in store.records() if record.kind is not Kind.MEMBER]
+    user = [record for record in store.records() if record.kind not in (Kind.MEMBER, Kind.COUNTER_RECEIPT)]
     live = [record for record in user if not record.is_tombstone and not is_aged(store, record)]
     assert store.live == len(live)
     assert store.tombstones == len(user) - len(live) + len(graves(store))
@@ -93,8 +93,13 @@ def is_aged(store: Store, record: Record) -> bool:
 def counted(store: Store, key: str, origin: Origin) -> int:
     """What one origin adds to a counter's value, by the rule."""
     reset = store.get(Kind.COUNTER_RESET, (key, origin))
-    (added, subtracted), (added_then, subtracted_then) = store.share(key, origin), reset.content if reset else (0, 0)
-    return max(added - added_then, 0) - max(subtracted - subtracted_then, 0)
+    share, seen = store.share(key, origin), reset.content if reset else (0, 0)
+    void = [
+        record.content
+        for record in store.records()
+        if record.kind is Kind.COUNTER_VOID and record.slot[::2] == (key, origin) and seen < record.slot[1] <= share  # type: ignore[index]  # its slot
+    ]
+    return int(max(share[0] - seen[0], 0) - max(share[1] - seen[1], 0) - sum(void))
 
 
 # Writing

@@ -16,14 +16,14 @@ from gossip_grpc.core.clock import MAX_CLOCK
 from gossip_grpc.core.coverage import EVERYTHING, Coverage
 from gossip_grpc.core.limits import MAX_WIRE_KEY_BYTES
 from gossip_grpc.core.phi import MAX_PHI
-from gossip_grpc.core.records import Accusation, Kind, Member, Origin, Record
+from gossip_grpc.core.records import Accusation, Event, Kind, Member, Origin, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Delta, Digest, layers
 from gossip_grpc.core.transfer import check_records
 from gossip_grpc.errors import LocalError, Reason, RemoteError
 from gossip_grpc.gen.gossip.v1 import common_pb2, peer_pb2
 from tests import samples
-from tests.samples import A, B, accusation, addition, lease, member, register, removal, reset, share
+from tests.samples import A, B, accusation, addition, lease, member, receipt, register, removal, reset, share, void
 
 UINT64 = 2**64 - 1
 
@@ -58,11 +58,25 @@ said = st.builds(
 registers = samples.registers(keys, values, origins, numbers)
 leases = samples.leases(keys, values, origins, numbers, st.integers(0, int(wire.MAX_UNIX_SECONDS) * 1000))
 set_elements = samples.elements(keys, elements, origins, numbers, origins)
+amounts = st.integers(-(2**63), 2**63 - 1).filter(bool)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Record:
+    origin, sequence = draw(origins), draw(numbers)
+    at, previous = draw(st.integers(0, int(wire.MAX_UNIX_SECONDS) * 1000)), draw(st.integers(0, sequence - 1))
+    content = Event(draw(keys), draw(values), draw(texts), at, previous, draw(texts))
+    return Record(Kind.EVENT, (origin, sequence), origin, sequence, draw(numbers), content)
+
+
 records = st.one_of(
     registers,
     leases,
     samples.shares(keys, origins, numbers, sums),
     samples.resets(keys, origins, numbers, sums, origins),
+    samples.receipts(keys, origins, numbers, sums, keys, amounts),
+    samples.voids(keys, origins, numbers, sums, origins, amounts),
+    events(),
     set_elements,
     samples.members(origins, numbers, contents),
     samples.accusations(origins, numbers, names, said),
@@ -289,6 +303,8 @@ def valid_delta() -> peer_pb2.Delta:
         accusation(B, A, 7, phi=9.5),
         lease("l0", "v", A, 8, expires_at=5),
         lease("l1", b"v", A, 9, ephemeral=True),
+        receipt("n", "r", 5, (1, 2), A, 10),
+        void("n", 5, (1, 2), B, A, 11),
     ]
     (message,) = wire.encode_delta(Delta(base, snapshot, records=sent), 1 << 20)
     # Values come by columns, and may come one by one.
@@ -299,7 +315,7 @@ def valid_delta() -> peer_pb2.Delta:
 
 def test_the_delta_that_the_table_below_spoils_is_valid() -> None:
     chunk = wire.decode_delta(valid_delta())
-    assert len(chunk.records) == 12
+    assert len(chunk.records) == 14
     assert chunk.complete
 
 
@@ -330,6 +346,8 @@ LASTS = {
     "registers": 1,
     "counter_shares": 0,
     "counter_resets": 0,
+    "counter_receipts": 0,
+    "counter_voids": 0,
     "set_elements": 1,
     "leases": 1,
 }
@@ -366,6 +384,11 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
     ("delta.registers[1].content", "one of text, data", lambda m: m.registers[1].ClearField("data")),
     ("delta.registers[1].content", "one of text, data, deleted = true", assign("registers", "deleted", False)),
     ("delta.counter_resets[0].share_origin", "is 9, outside its table", assign("counter_resets", "share_origin", 9)),
+    ("delta.counter_receipts[0].request_id", "1 to 128 bytes", assign("counter_receipts", "request_id", "")),
+    ("delta.counter_receipts[0].request_id", "1 to 128 bytes", assign("counter_receipts", "request_id", "r" * 129)),
+    ("delta.counter_receipts[0].amount", "an amount; it is '0'", assign("counter_receipts", "amount", 0)),
+    ("delta.counter_voids[0].amount", "an amount; it is '0'", assign("counter_voids", "amount", 0)),
+    ("delta.counter_voids[0].share_origin", "is 9, outside its table", assign("counter_voids", "share_origin", 9)),
     ("delta.set_elements[1].element", "one of text, data, not empty", lambda m: m.set_elements[1].ClearField("data")),
     ("delta.set_elements[1].element", "not empty", assign("set_elements", "text", "")),
     ("delta.set_elements[0].add_origin", "is 9, outside", lambda m: setattr(m.set_elements[0], "add_origin", 9)),
@@ -416,7 +439,7 @@ def test_a_bad_delta_is_refused_and_the_field_named(
     assert caught.value.reason is Reason.MALFORMED
 
 
-@pytest.mark.parametrize("name", ["members", "counter_shares", "counter_resets"])
+@pytest.mark.parametrize("name", ["members", "counter_shares", "counter_resets", "counter_receipts", "counter_voids"])
 def test_only_registers_and_set_elements_may_come_as_superseded(name: str) -> None:
     # The receiver empties the slot of what a superseded record wins over, to be filled by the slot's own record.
     whole = valid_delta()

@@ -15,7 +15,7 @@ from typing import Any
 
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.leases import lease_of
-from gossip_grpc.core.records import Dot, Kind, Lease, Member, Origin, Record
+from gossip_grpc.core.records import Dot, Kind, Lease, Member, Origin, Receipt, Record
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, compare
 from gossip_grpc.core.transfer import InboundDelta
@@ -27,6 +27,8 @@ LONGEST = 60.0
 """Seconds that a value is leased for at most."""
 KEYS = ["a", "b", "c"]
 ELEMENTS = ["x", "y"]
+REQUESTS = {f"request-{number}": (KEYS[number % len(KEYS)], number % 3 - 1 or 5) for number in range(12)}
+"""By id: the counter and the amount."""
 
 
 @dataclass
@@ -38,6 +40,8 @@ class History:
     owned: dict[str, list[tuple[Dot, str | Lease | None, set[Dot]]]] = field(default_factory=lambda: defaultdict(list))
     adds: dict[tuple[str, Origin], list[tuple[Dot, int]]] = field(default_factory=lambda: defaultdict(list))
     counters_reset: bool = False
+    requests: dict[str, list[tuple[Dot, Dot, int]]] = field(default_factory=lambda: defaultdict(list))
+    """Of a request, its receipts with the dots of the shares."""
     live_adds: dict[tuple[str, str], set[Dot]] = field(default_factory=lambda: defaultdict(set))
     removed_adds: set[Dot] = field(default_factory=set)
 
@@ -66,7 +70,7 @@ class World:
         self.disks: list[Shadow] = []
         self.backups: dict[int, Shadow] = {}
         self.skews = [self.random.uniform(-SKEW, SKEW) for _ in range(self.random.randint(3, 6))]
-        self.pushes: list[tuple[int, Record]] = []
+        self.pushes: list[tuple[int, list[Record]]] = []
         self.push_chance = self.random.choice([0.1, 0.5, 0.9])
         for i in range(len(self.skews)):
             self.begin(i, Store(Origin(f"n{i}", 1)))
@@ -118,7 +122,20 @@ class World:
         store, history = self.stores[i], self.history
         key = self.random.choice(KEYS)
         action = self.random.choice(
-            ["put", "put", "lease", "lease", "delete", "own", "add", "reset", "set-add", "set-add", "set-remove"]
+            [
+                "put",
+                "put",
+                "lease",
+                "lease",
+                "delete",
+                "own",
+                "add",
+                "request",
+                "reset",
+                "set-add",
+                "set-add",
+                "set-remove",
+            ]
         )
         made: list[Record] = []
         if action == "put":
@@ -150,6 +167,8 @@ class World:
             share = (added + max(amount, 0), subtracted + max(-amount, 0))
             made.append(store.write(Kind.COUNTER_SHARE, (key, store.origin), share, self.now))
             history.adds[key, store.origin].append((made[0].dot, amount))
+        elif action == "request":
+            made += self.request(store)
         elif action == "reset" and self.resets:
             made += [
                 store.write(Kind.COUNTER_RESET, (key, origin), store.share(key, origin), self.now)
@@ -174,7 +193,27 @@ class World:
                     for dot in history.live_adds[key, element]
                     if dot.origin == origin and dot.sequence <= content[0]
                 }
-        self.made(i, made)
+        self.made(i, made, together=action == "request")
+
+    def request(self, store: Store) -> list[Record]:
+        """Some caller, or the same one again, adds for a request."""
+        request_id = self.random.choice(sorted(REQUESTS))
+        key, amount = REQUESTS[request_id]
+        if store.counted(key, request_id) is not None:
+            return []
+        added, subtracted = store.share(key, store.origin)
+        share = (added + max(amount, 0), subtracted + max(-amount, 0))
+        slot = (key, request_id, store.origin)
+        receipt = store.write(Kind.COUNTER_RECEIPT, slot, Receipt(amount, share), self.now)
+        record = store.write(Kind.COUNTER_SHARE, (key, store.origin), share, self.now)
+        self.history.adds[key, store.origin].append((record.dot, amount))
+        self.history.requests[request_id].append((receipt.dot, record.dot, amount))
+        return [receipt, record]
+
+    def take_back(self, i: int) -> None:
+        """A node has merged something: what is counted twice is void."""
+        if self.synced[i]:
+            self.made(i, self.stores[i].void_repeats(self.now))
 
     def lease(self, store: Store) -> Lease:
         """A value for some seconds by the store's wall clock, or for its present life, or for both."""
@@ -182,14 +221,14 @@ class World:
         end = self.now + store.wall_offset + self.random.uniform(0.001, LONGEST)
         return Lease(f"{store.origin}@{self.now:.1f}", int(end * 1000) + 1 if ttl else 0, ephemeral)
 
-    def made(self, i: int, made: list[Record]) -> None:
-        """Push records that were written."""
+    def made(self, i: int, made: list[Record], *, together: bool = False) -> None:
+        """Push records that were written, one by one or all in one message."""
         if made:
             self.pasts[self.stores[i].origin] = self.stores[i].coverage.copy()
-        for record in made:
+        for message in [made] if together and made else [[record] for record in made]:
             for peer in range(len(self.skews)):
                 if peer != i and self.random.random() < self.push_chance:
-                    self.pushes.append((peer, record))
+                    self.pushes.append((peer, message))
 
     def deliver(self) -> None:
         """Any push on its way arrives, or is lost, or arrives and stays to arrive again."""
@@ -197,12 +236,13 @@ class World:
             if not self.pushes:
                 return
             index = self.random.randrange(len(self.pushes))
-            target, record = self.pushes[index]
+            target, message = self.pushes[index]
             if self.random.random() < 0.8:
                 self.pushes.pop(index)
-            sender = next(i for i, s in enumerate(self.stores) if s.origin.node_id == record.origin.node_id)
+            sender = next(i for i, s in enumerate(self.stores) if s.origin.node_id == message[0].origin.node_id)
             if self.sides[sender] == self.sides[target] and self.random.random() < 0.8:
-                self.stores[target].merge([record], self.now)
+                self.stores[target].merge(message, self.now)
+                self.take_back(target)
 
     def sync_some(self) -> None:
         a, b = self.random.sample(range(len(self.stores)), 2)
@@ -222,6 +262,7 @@ class World:
         delta = there.delta(here.digest(), repair=verdict.diverged)
         complete = receive(here, delta, self.now, stop_after=len(delta.records) // 4 if cut else None)
         self.synced[a] = self.synced[a] or complete
+        self.take_back(a)
         if verdict.diverged:
             self.heals += 1
             receive(there, here.delta(there.digest(), repair=True), self.now)
@@ -391,7 +432,22 @@ class World:
             covered = [index for index, (dot, _) in enumerate(adds) if name == key and store.coverage.covers(*dot)]
             if covered:
                 total += sum(amount for _, amount in adds[: covered[-1] + 1])
+        for request_id, made in self.history.requests.items():
+            if REQUESTS[request_id][0] == key:
+                total -= sum(amount for *_, amount in self.known(store, key, made)[1:])
         return total
+
+    def known(self, store: Store, key: str, made: list[tuple[Dot, Dot, int]]) -> list[tuple[Dot, Dot, int]]:
+        """Of what was counted for a request, that of which the receipt has reached a store, and the addition."""
+        return [
+            (receipt, share, amount)
+            for receipt, share, amount in made
+            if store.coverage.covers(*receipt)
+            and any(
+                dot.sequence >= share.sequence and store.coverage.covers(*dot)
+                for dot, _ in self.history.adds[key, share.origin]
+            )
+        ]
 
 
 def receive(store: Store, delta: Delta, now: float, stop_after: int | None = None) -> bool:

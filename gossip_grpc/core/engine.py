@@ -40,7 +40,8 @@ from gossip_grpc.core.messages import (
     Round,
     StepDown,
 )
-from gossip_grpc.core.records import SYSTEM_KINDS, Event, Kind, Lease, Member, Origin, Record, Value
+from gossip_grpc.core.records import SYSTEM_KINDS, Dot, Event, Kind, Lease, Member, Origin, Receipt, Record, Value
+from gossip_grpc.core.requests import receipt_of
 from gossip_grpc.core.rumor import Rumors
 from gossip_grpc.core.selection import SelectorKind, make_selector, revive
 from gossip_grpc.core.store import Store, member_of
@@ -95,6 +96,7 @@ class Settings:
     bootstrap_window: float = 10.0
     tombstone_retention: float = 86_400.0
     event_retention: float = 60.0
+    request_retention: float = 3_600.0
     has_seeds: bool = False
     limits: Limits = field(default_factory=Limits)
     detector: DetectorSettings = field(default_factory=DetectorSettings)
@@ -222,6 +224,8 @@ class Engine:
         self._next_round = now + interval * self._rng.uniform(1 - JITTER, 1 + JITTER)
         self._expire(now)
         self.store.forget_events(now, self.settings.event_retention)
+        self.store.forget_requests(now, self.settings.request_retention, self.settings.limits.max_receipts)
+        self._void_repeats(now)
         self.vigil.reap(now)
         self.counters.purged += self.store.purge(now, self.settings.tombstone_retention)
         if now >= self._next_fold:
@@ -275,8 +279,26 @@ class Engine:
             return None
         return self._write(Kind.REGISTER, key, None, now)
 
-    def add(self, key: str, amount: int, now: float) -> Record | None:
-        """Add to a counter; None if the amount is 0."""
+    def counted(self, key: str, amount: int, request_id: str) -> Dot | None:
+        """The write that has added for a request already; None if there is none, as far as this node knows.
+
+        Raises:
+            LocalError: the request was for another amount.
+        """
+        receipt = self.store.counted(key, request_id) if request_id else None
+        if receipt is None:
+            return None
+        before = receipt_of(receipt).amount
+        if before != amount:
+            raise LocalError(
+                f"request_id {request_id!r} has added {before} to this counter, not {amount}; give each addition an id "
+                "of its own",
+                field="request_id",
+            )
+        return Dot(receipt.origin, receipt.sequence + 1)
+
+    def add(self, key: str, amount: int, now: float, *, request_id: str = "") -> Record | None:
+        """Add to a counter; None if the amount is 0. Ask `counted` first, if there is a `request_id`."""
         self._check_writable()
         if amount == 0:
             return None
@@ -293,7 +315,13 @@ class Engine:
         slot = (key, self.store.origin)
         if self.store.get(Kind.COUNTER_SHARE, slot) is None:
             self._check_room(1)
-        return self._write(Kind.COUNTER_SHARE, slot, share, now)
+        if not request_id:
+            return self._write(Kind.COUNTER_SHARE, slot, share, now)
+        receipt = self.store.write(Kind.COUNTER_RECEIPT, (key, request_id, slot[1]), Receipt(amount, share), now)
+        record = self.store.write(Kind.COUNTER_SHARE, slot, share, now)
+        self._spread([receipt, record], None)
+        self._push_rumors(now)
+        return record
 
     def reset(self, key: str, now: float) -> list[Record]:
         """Reset what this node has seen of a counter; the records written, one an origin."""
@@ -324,14 +352,17 @@ class Engine:
         additions = [record for slot in slots if (record := self.store.get(Kind.SET_ELEMENT, slot)) is not None]
         return [self._write(Kind.SET_ELEMENT, record.slot, (record.content[0], True), now) for record in additions]
 
-    def publish_event(self, topic: str, payload: Value, ordering_key: str, now: float) -> Record:
-        """Publish an event."""
+    def publish_event(
+        self, topic: str, payload: Value, ordering_key: str, now: float, *, request_id: str = ""
+    ) -> Record:
+        """Publish an event. Ask `Store.published` first, if there is a `request_id`."""
         self._check_writable()
         self._check_room(1)
         own = self.store.origin
         if self._last_event[0] != own:
             self._last_event = (own, 0)
-        event = Event(topic, payload, ordering_key, int((now + self.wall_offset) * 1000), self._last_event[1])
+        at = int((now + self.wall_offset) * 1000)
+        event = Event(topic, payload, ordering_key, at, self._last_event[1], request_id)
         record = self._write(Kind.EVENT, (own, self.store.next_sequence), event, now)
         self._last_event = (own, record.sequence)
         return record
@@ -625,11 +656,19 @@ class Engine:
         self.counters.records_ignored += len(records) - len(fresh)
         if self.store.members_changed:
             self.vigil.look(now)
+        self._void_repeats(now)
         for record in fresh:
             if record.kind is not Kind.MEMBER:
                 break  # members come first
             if record.origin.generation > self.store.origin.generation:  # not of a former life of ours
                 self._check_identity(record.origin, member_of(record).peer_address)
+
+    def _void_repeats(self, now: float) -> None:
+        """Take back what was counted twice. Not by a node that may turn out to be an old copy of itself."""
+        if self.ready and not self.leaving:
+            voids = self.store.void_repeats(now)
+            if voids:
+                self._spread(voids, None)
 
     def _pass_on(self, inbound: InboundDelta, fresh: list[Record], sender: str) -> None:
         """Pass on what is new of a delta: it may have overtaken a rumor, which then would end here.

@@ -5,6 +5,9 @@ are *told* in the order in which they were published: each names the one before 
 that one has been told or is covered without being there, because it was forgotten elsewhere. If it was lost with its
 publisher it is waited for no longer than `PATIENCE`.
 
+Of those with one topic and one `request_id` a store tells the first: the others are calls of the same publisher, made
+again. They are kept like the others, untold, for whoever has not seen the first.
+
 Events are forgotten `retention` seconds after they were told. Their dots stay covered, so none comes twice.
 """
 
@@ -32,9 +35,11 @@ class Events:
         self._told: dict[int, tuple[float, Record]] = {}  # with the time each was told
         self._last: dict[Origin, int] = {}  # the last one told
         self._waiting: dict[Origin, dict[int, tuple[float, Record]]] = {}  # by the one that each waits for
+        self._requests: dict[tuple[str, str], Record] = {}  # those told that have a request_id
+        self._repeats: list[tuple[float, Record]] = []  # with the time each would have been told
 
     def __len__(self) -> int:
-        return len(self._told) + sum(map(len, self._waiting.values()))
+        return len(self._told) + len(self._repeats) + sum(map(len, self._waiting.values()))
 
     def take(self, record: Record, now: float) -> list[Record]:
         """An event has come; returns what can be told now, in order."""
@@ -79,7 +84,16 @@ class Events:
             if now - since < retention:
                 break
             del self._told[number]
+            self._requests.pop(_request(record), None)
             yield record
+        old = sum(now - since >= retention for since, _ in self._repeats)
+        for _, record in self._repeats[:old]:
+            yield record
+        del self._repeats[:old]
+
+    def published(self, topic: str, request_id: str) -> Record | None:
+        """The event of a request, if it has been told and is kept."""
+        return self._requests.get((topic, request_id))
 
     def fold(self) -> None:
         """Lives that ended long ago publish no more."""
@@ -93,18 +107,31 @@ class Events:
         return self._coverage.sequence(origin) >= previous and not any(before)
 
     def _tell(self, record: Record, now: float) -> list[Record]:
-        """Tell an event, and those that have waited for it."""
+        """Tell an event, and those that have waited for it; returns those that no other was told instead of."""
         waiting = self._waiting.get(record.origin, {})
-        told = [record]
-        while (following := waiting.pop(told[-1].sequence, None)) is not None:
-            told.append(following[1])
-        for one in told:
+        due = [record]
+        while (following := waiting.pop(due[-1].sequence, None)) is not None:
+            due.append(following[1])
+        told = []
+        for one in due:
+            name = _request(one)
+            if name in self._requests:
+                self._repeats.append((now, one))
+                continue
+            if name[1]:
+                self._requests[name] = one
             self._number += 1
             self._told[self._number] = (now, one)
-        self._last[record.origin] = max(self._last.get(record.origin, 0), told[-1].sequence)
+            told.append(one)
+        self._last[record.origin] = max(self._last.get(record.origin, 0), due[-1].sequence)
         if not waiting:
             self._waiting.pop(record.origin, None)
         return told
+
+
+def _request(record: Record) -> tuple[str, str]:
+    event = event_of(record)
+    return event.topic, event.request_id
 
 
 def event_of(record: Record) -> Event:

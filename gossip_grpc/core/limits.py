@@ -32,6 +32,9 @@ MAX_WIRE_PAYLOAD_BYTES = 1 << 20
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 UINT64_MAX = 2**64 - 1
 
+MAX_REQUEST_ID_BYTES = 128
+"""Longest `request_id`."""
+
 MAX_NAME = 128
 """Longest name of a node or a cluster."""
 
@@ -50,6 +53,7 @@ class Limits:
     max_records: int = 2_000_000
     max_inbound_syncs: int = 16
     max_watchers: int = 1024
+    max_receipts: int = 100_000
     chunk_bytes: int = 1 << 20
 
     def check_key(self, key: str, field: str = "key") -> None:
@@ -87,6 +91,14 @@ class Limits:
     def check_payload(self, payload: Value, field: str = "payload") -> None:
         """Refuse an oversize payload of an event."""
         _check_size(payload, self.max_event_bytes, field)
+
+    def check_request_id(self, request_id: str) -> None:
+        """Refuse an oversize `request_id`."""
+        if (size := len(request_id.encode())) > MAX_REQUEST_ID_BYTES:
+            raise LocalError(
+                f"request_id has {size} bytes; at most {MAX_REQUEST_ID_BYTES} are allowed, such as a UUID",
+                field="request_id",
+            )
 
     def page_size(self, given: int) -> int:
         """The page size to use for what a client asked."""

@@ -11,6 +11,8 @@ the records of one slot; a merge keeps the greater rank, so it is commutative, a
 | SET_ELEMENT   | key, element, add origin  | (add sequence, removed)     | add sequence, removed, timestamp   |
 | MEMBER        | node_id                   | Member                      | (generation, incarnation)          |
 | EVENT         | dot                       | Event                       | none: there is only one            |
+| COUNTER_RECEIPT | key, request_id, origin | Receipt                     | sequence                           |
+| COUNTER_VOID  | key, mark, origin of the share | amount                 | amount, then timestamp             |
 | ACCUSATION    | target, accuser           | Accusation                  | the accuser's (generation, sequence) |
 
 A reset's winner is the element-wise maximum of what was seen. One origin's share only grows in both parts, so what
@@ -40,6 +42,8 @@ class Kind(IntEnum):
     MEMBER = 5
     ACCUSATION = 6
     EVENT = 7
+    COUNTER_RECEIPT = 8
+    COUNTER_VOID = 9
 
 
 # Kind.REGISTER is looked up anew, in 70 ns, wherever it stands; a record merged came by four such places.
@@ -48,7 +52,10 @@ _REGISTER, _SET_ELEMENT = Kind.REGISTER, Kind.SET_ELEMENT
 Value = str | bytes
 """A register's value or a set's element: text or bytes, which are never equal to each other."""
 
-USER_KINDS = (Kind.REGISTER, Kind.COUNTER_SHARE, Kind.COUNTER_RESET, Kind.SET_ELEMENT)
+Sums = tuple[int, int]
+"""What one origin has added to a counter so far, and subtracted from it."""
+
+USER_KINDS = (Kind.REGISTER, Kind.COUNTER_SHARE, Kind.COUNTER_RESET, Kind.SET_ELEMENT, Kind.COUNTER_VOID)
 """Kinds that hold users' state: fingerprinted."""
 
 DELETABLE_KINDS = (Kind.REGISTER, Kind.SET_ELEMENT)
@@ -104,6 +111,7 @@ class Event(NamedTuple):
         ordering_key: for subscribers; may be empty.
         at: when, Unix time in milliseconds by its publisher's clock.
         previous: sequence of the event that its origin published before it; 0 for none.
+        request_id: names it for callers that publish it again; may be empty.
     """
 
     topic: str
@@ -111,6 +119,19 @@ class Event(NamedTuple):
     ordering_key: str = ""
     at: int = 0
     previous: int = 0
+    request_id: str = ""
+
+
+class Receipt(NamedTuple):
+    """That an addition to a counter was made for a request; its origin's next write is its share.
+
+    Attributes:
+        amount: what was added; below 0 if it was subtracted.
+        mark: the sums of the share that has it.
+    """
+
+    amount: int
+    mark: Sums
 
 
 class Member(NamedTuple):
@@ -239,6 +260,14 @@ def _element_rank(record: Record) -> tuple[Any, ...]:
     return (add_sequence, removed, record.clock, record.origin, record.sequence)
 
 
+def _receipt_rank(record: Record) -> tuple[Any, ...]:
+    return (record.sequence, record.content, record.clock)
+
+
+def _void_rank(record: Record) -> tuple[Any, ...]:
+    return (record.content, record.clock, record.origin, record.sequence)
+
+
 def _member_rank(record: Record) -> tuple[Any, ...]:
     member: Member = record.content
     tags = tuple(sorted(member.tags.items()))
@@ -264,6 +293,8 @@ RANKS: dict[Kind, Callable[[Record], tuple[Any, ...]]] = {
     Kind.SET_ELEMENT: _element_rank,
     Kind.MEMBER: _member_rank,
     Kind.ACCUSATION: _accusation_rank,
+    Kind.COUNTER_RECEIPT: _receipt_rank,
+    Kind.COUNTER_VOID: _void_rank,
 }
 
 
@@ -293,7 +324,10 @@ def fingerprint(record: Record) -> int:
     head = f"{int(record.kind)} {record.clock} {record.sequence} {origin.generation} {len(node_id)} {node_id}"
     key, *rest = slot
     about: Origin = rest[-1]
-    body = f"{head} {len(key)} {key} {about.generation} {len(about.node_id)} {about.node_id} {content[0]} {content[1]}"
+    if record.kind is Kind.COUNTER_VOID:
+        content = (*rest[0], content)
+    body = f"{head} {len(key)} {key} {about.generation} {len(about.node_id)} {about.node_id} "
+    body += " ".join(map(str, content))
     if record.kind is _SET_ELEMENT:
         order, element = value_order(rest[0])
         return xxh3_64_intdigest(element, xxh3_64_intdigest(f"{body} {order}".encode()))

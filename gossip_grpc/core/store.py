@@ -60,11 +60,14 @@ from gossip_grpc.core.records import (
     Member,
     Origin,
     Record,
+    Sums,
     Value,
     fingerprint,
     wins,
 )
+from gossip_grpc.core.requests import Requests, receipt_of
 from gossip_grpc.core.sync import Delta, Digest
+from gossip_grpc.core.tallies import Tallies
 
 _MODULUS = 2**64
 MAX_HELD = 20_000
@@ -77,6 +80,7 @@ _SPARSE = 64
 _REGISTER, _SET_ELEMENT = Kind.REGISTER, Kind.SET_ELEMENT  # why: see records.py
 _PLAIN = (str, bytes)
 _MEMBER, _ACCUSATION, _EVENT = Kind.MEMBER, Kind.ACCUSATION, Kind.EVENT
+_RECEIPT = Kind.COUNTER_RECEIPT
 
 _sequence = attrgetter("sequence")
 _NOTHING = Coverage()
@@ -172,9 +176,8 @@ class Store:
         self._graves: dict[tuple[Kind, Hashable], dict[Origin, Record]] = {}
         self._grave_logs: dict[Origin, _Log] = {}
         self._keys = SortedKeys()
-        self._counters: dict[str, dict[Origin, None]] = {}
-        self._totals: dict[str, int] = {}
-        self._counter_keys = SortedKeys()
+        self._tallies = Tallies(self.get)
+        self._requests = Requests(self._tallies.share)
         self._accusations: dict[str, dict[str, Record]] = {}
         self._sets: dict[str, dict[Value, tuple[Origin, ...]]] = {}
         self._set_keys = SortedKeys()
@@ -198,27 +201,24 @@ class Store:
         return self._keys.after(prefix, last)
 
     def counter(self, key: str) -> int:
-        """The value of a counter: sum(P - P0) - sum(N - N0). 0 if nobody added to it."""
-        return self._totals.get(key, 0)
+        """The value of a counter; 0 if nobody added to it (see tallies.py)."""
+        return self._tallies.value(key)
 
-    def share(self, key: str, origin: Origin) -> tuple[int, int]:
-        """What one origin has added to and subtracted from a counter, resets aside."""
-        record = self._slots[Kind.COUNTER_SHARE].get((key, origin))
-        return record.content if record else (0, 0)
+    def share(self, key: str, origin: Origin) -> Sums:
+        """What one origin has added to and subtracted from a counter, resets and voids aside."""
+        return self._tallies.share(key, origin)
 
     def counter_keys(self, prefix: str = "", last: str | None = None) -> Iterator[str]:
         """Keys of counters after `last`, in order."""
-        return self._counter_keys.after(prefix, last)
+        return self._tallies.keys.after(prefix, last)
 
     def counter_origins(self, key: str) -> list[Origin]:
-        """Origins that have a share of a counter, or whose share was reset."""
-        return list(self._counters.get(key, ()))
+        """Origins that have a share of a counter, or of which a share was reset or an addition is void."""
+        return self._tallies.origins(key)
 
     def counter_records(self, key: str) -> list[Record]:
-        """What a counter's value reflects: the shares and the resets of all its origins."""
-        slots = [(key, origin) for origin in self._counters.get(key, ())]
-        found = [self._slots[kind].get(slot) for kind in (Kind.COUNTER_SHARE, Kind.COUNTER_RESET) for slot in slots]
-        return [record for record in found if record is not None]
+        """What a counter's value reflects: shares, resets and voids of all its origins."""
+        return self._tallies.records(key)
 
     def additions(self, key: str, element: Value) -> list[Record]:
         """The additions that hold an element in a set."""
@@ -246,7 +246,7 @@ class Store:
         if set_key is not None:
             held = self.elements(set_key)
             return self._orders.settle(set_key, held, len(held), most)
-        return all(keys.settle(most) for keys in (self._keys, self._counter_keys, self._set_keys))
+        return all(keys.settle(most) for keys in (self._keys, self._tallies.keys, self._set_keys))
 
     def members(self) -> dict[str, Record]:
         """The member records by node_id. Not to be changed."""
@@ -320,7 +320,7 @@ class Store:
         log, logged = _Log(), None
         for record in records:
             new = add(record.origin, record.sequence)
-            if not new and (not repair or record.kind is _EVENT):
+            if not new and (not repair or record.kind is _EVENT or record.kind is _RECEIPT):
                 continue
             if record.clock > clock:
                 clock = record.clock
@@ -472,6 +472,10 @@ class Store:
         """The numbers of the events that have been told to subscribers and are kept, in that order."""
         return self._events.kept
 
+    def published(self, topic: str, request_id: str) -> Record | None:
+        """The event that was published for a request and is kept; None if there is none, or no request."""
+        return self._events.published(topic, request_id)
+
     def event(self, number: int) -> Record:
         """The event of a number in `events_told`."""
         return self._events.told(number)
@@ -487,8 +491,7 @@ class Store:
     def forget_events(self, now: float, retention: float) -> None:
         """Forget the events that were told `retention` seconds ago. Their dots stay covered."""
         for record in self._events.forget(now, retention):
-            del self._slots[_EVENT][record.slot]
-            self._logs[record.origin].discard(self._in_slot)
+            self._let_go(record)
 
     def _take_event(self, record: Record, now: float) -> None:
         self._slots[_EVENT][record.slot] = record
@@ -498,6 +501,55 @@ class Store:
     def _tell_events(self, told: list[Record]) -> None:
         if self._feed is not None:
             self._feed += map(EventUpdate, told)
+
+    def _let_go(self, record: Record) -> None:
+        """Forget an event or a receipt. Its dot stays covered."""
+        del self._slots[record.kind][record.slot]
+        self._logs[record.origin].discard(self._in_slot)
+
+    # Requests
+
+    @property
+    def receipt_count(self) -> int:
+        """Number of receipts that are kept."""
+        return len(self._requests)
+
+    def counted(self, key: str, request_id: str) -> Record | None:
+        """The receipt of the addition that counts for a request; None if none is held here, with its share."""
+        return self._requests.counted(key, request_id)
+
+    def void_repeats(self, now: float) -> list[Record]:
+        """Write the voids that are due (see requests.py); returns them."""
+        voids = []
+        for record in self._requests.repeats():
+            slot: Any = record.slot
+            amount, mark = receipt_of(record)
+            name = (slot[0], mark, record.origin)
+            if self.get(Kind.COUNTER_VOID, name) is None:
+                voids.append(self.write(Kind.COUNTER_VOID, name, amount, now))
+        return voids
+
+    def forget_requests(self, now: float, retention: float, most: int) -> None:
+        """Forget the receipts that came `retention` seconds ago, and the oldest of more than `most`."""
+        for record in self._requests.old(now, retention, most):
+            self._requests.drop(record)
+            self._let_go(record)
+            self._note(record)
+
+    def _take_receipt(self, record: Record, now: float) -> bool:
+        slots = self._slots[_RECEIPT]
+        old = slots.get(record.slot)
+        if old is not None:
+            if not wins(record, old):
+                return False
+            self._requests.drop(old)
+            self._let_go(old)
+            self._note(old)
+        slots[record.slot] = record
+        self._log(record)
+        self._note(record)
+        self._requests.take(record, now)
+        return True
 
     def fold(self, now: float, age: float) -> int:
         """Fold lives that ended at least `age` seconds ago; to be called now and then. Returns how many."""
@@ -695,7 +747,9 @@ class Store:
                     store._index_member(record)
                     continue
                 store._log(record)
-                if record.is_lease:
+                if record.kind is _RECEIPT:
+                    store._requests.take(record, now)
+                elif record.is_lease:
                     leases.append((record, since is not None))
                 elif not record.is_tombstone:
                     store._enter(record)
@@ -814,7 +868,7 @@ class Store:
             return slot[1] in self._sets.get(slot[0], ())
         if record.kind is _MEMBER or record.kind is _ACCUSATION:
             return None
-        return self._totals.get(slot[0], 0)
+        return self._tallies.value(slot[0])
 
     def _tell(self, before: Any, record: Record, cause: Cause = Cause.WRITTEN) -> None:
         """Feed what has become of what `_seen` said, by a record."""
@@ -843,6 +897,8 @@ class Store:
         if record.kind is _EVENT:
             self._take_event(record, now)
             return True
+        if record.kind is _RECEIPT:
+            return self._take_receipt(record, now)
         slots = self._slots[record.kind]
         old = slots.get(record.slot)
         if not guarded:
@@ -1126,13 +1182,7 @@ class Store:
             if not others:
                 self._orders.added(key, element)
         else:
-            key, origin = slot
-            if key not in self._counters:
-                self._counters[key] = {}
-                self._totals[key] = 0
-                self._counter_keys.add(key)
-            self._counters[key][origin] = None
-            self._totals[key] += self._share_of(record)
+            self._tallies.enter(record)
 
     def _unindex(self, record: Record) -> None:
         slot: Any = record.slot
@@ -1150,17 +1200,8 @@ class Store:
             if not elements:
                 del self._sets[key]
                 self._set_keys.discard(key)
-        else:  # Nearly always it is replaced, so its origin stays in the index; but see `_close_counter`.
-            self._totals[slot[0]] -= self._share_of(record)
-
-    def _share_of(self, record: Record) -> int:
-        """What a counter's share or reset adds to its value, beside the other one of the same origin."""
-        slot: Any = record.slot
-        other = self._slots[Kind.COUNTER_RESET].get(slot)
-        share, reset = self.share(*slot), (0, 0) if other is None else other.content
-        if record.kind is Kind.COUNTER_SHARE:
-            return _net(record.content, reset)
-        return _net(share, record.content) - _net(share, (0, 0))
+        else:
+            self._tallies.leave(record)
 
 
 _since = itemgetter(0)
@@ -1169,11 +1210,6 @@ _since = itemgetter(0)
 def _anew(record: Record) -> Record:
     """The same record as another object. Logs tell what has gone from what has come (back) by the object."""
     return Record(record.kind, record.slot, record.origin, record.sequence, record.clock, record.content)
-
-
-def _net(share: tuple[int, int], reset: tuple[int, int]) -> int:
-    """What is left of a share after a reset. A reset may arrive before the share it saw, which is at least that."""
-    return max(share[0] - reset[0], 0) - max(share[1] - reset[1], 0)
 
 
 def member_of(record: Record) -> Member:

@@ -13,15 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gossip_grpc.core.journal import Area, Kept, Knowledge
-from gossip_grpc.core.records import Accusation, Kind, Lease, Member, Origin, Record
+from gossip_grpc.core.records import Accusation, Kind, Lease, Member, Origin, Receipt, Record
 
 APPLICATION_ID = 0x676F7370
 """The `application_id` of our databases: "gosp" in ASCII."""
 
-FORMAT = 1
+FORMAT = 2
 """The version of the tables, kept as `user_version`."""
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
+    1: lambda _: None,  # 2 has receipts and voids, in the same tables
+}
 """Version -> what makes the next one of it, within a transaction."""
 
 _TABLES = """
@@ -46,18 +48,20 @@ CREATE TABLE folded (
 CREATE TABLE records (
     origin INTEGER NOT NULL,             -- who wrote it: origins.id
     sequence INTEGER NOT NULL,
-    kind INTEGER NOT NULL,               -- 1 register, 2 share, 3 reset, 4 set element, 5 member, 6 accusation
+    kind INTEGER NOT NULL,               -- 1 register, 2 share, 3 reset, 4 set element, 5 member, 6 accusation,
+                                         -- 8 receipt, 9 void
     area INTEGER NOT NULL,               -- 1 content of its slot, 2 guard, 3 grave
     clock INTEGER NOT NULL,
     since REAL,                          -- Unix time from which the retention of a deletion counts
     key TEXT NOT NULL,                   -- of a member or an accusation: the node_id
-    value,                               -- TEXT or BLOB; NULL for a deleted register; of an accusation the accuser
+    value,                               -- TEXT or BLOB; NULL for a deleted register; of an accusation the accuser,
+                                         -- of a receipt the request_id
     about INTEGER,                       -- whose share or addition: origins.id
     first INTEGER,                       -- added; of an element the sequence of its addition
     second INTEGER,                      -- subtracted; of an element whether it is removed
     expires_at INTEGER,                  -- of a lease: Unix time in milliseconds, 0 for never; else NULL
     ephemeral INTEGER,                   -- of a lease
-    facts TEXT,                          -- of a member or an accusation: JSON
+    facts TEXT,                          -- of a member or an accusation: JSON; of a receipt or a void: the amount
     PRIMARY KEY (origin, sequence)
 ) WITHOUT ROWID;
 """
@@ -255,6 +259,14 @@ def row(kept: Kept, wall_offset: float, number: Callable[[Origin], int]) -> Row:
     elif kind is Kind.SET_ELEMENT:
         key, value, about = slot[0], slot[1], number(slot[2])
         first, second = pack(content[0]), int(content[1])
+    elif kind is Kind.COUNTER_RECEIPT:
+        key, value = slot[0], slot[1]
+        first, second = map(pack, content.mark)
+        facts = str(content.amount)
+    elif kind is Kind.COUNTER_VOID:
+        key, about = slot[0], number(slot[2])
+        first, second = map(pack, slot[1])
+        facts = str(content)
     elif kind is Kind.MEMBER:
         key, facts = slot, json.dumps(content._asdict())
     else:
@@ -295,6 +307,12 @@ def kept_of(found: Row, wall_offset: float, origin: Callable[[int], Origin]) -> 
     elif kind is Kind.SET_ELEMENT:
         slot = (key, value, origin(about))
         content = (unpack(first), bool(second))
+    elif kind is Kind.COUNTER_RECEIPT:
+        slot = (key, value, origin(by))
+        content = Receipt(int(facts), (unpack(first), unpack(second)))
+    elif kind is Kind.COUNTER_VOID:
+        slot = (key, (unpack(first), unpack(second)), origin(about))
+        content = int(facts)
     elif kind is Kind.MEMBER:
         content = Member(**json.loads(facts))
     else:
