@@ -9,7 +9,8 @@ in the core cannot excuse itself. Each yields sentences for people.
 | `invention`   | nobody holds what nobody wrote                                                                    |
 | `ghosts`      | who covers a deletion shows nothing that the deleter had seen                                     |
 | `leases`      | a value that is not to stay is shown until it is over or its node is gone, and no longer          |
-| `counters`    | a counter is the sum of the additions covered, less what resets covered had seen of it            |
+| `counters`    | a counter is the sum of the additions covered, less what resets covered had seen of it and voids  |
+| `requests`    | nothing is void but what was counted for a request that another node counted too                  |
 | `sets`        | additions win: an element is there if an addition of it is covered that no covered removal saw    |
 | `causality`   | who writes over what it has seen wins; no dot names two writes                                    |
 | `clocks`      | a node's Lamport clock is at least that of every write it covers                                  |
@@ -22,6 +23,7 @@ and, once everything is healed and has agreed:
 | ------------- | ------------------------------------------------------------------------------------------------- |
 | `convergence` | equal coverage, equal fingerprint, equal content                                                  |
 | `durability`  | what was acknowledged is covered, unless its writer lost its memory before anybody had it         |
+| `once`        | of the additions for one request one counts, and the others are void                              |
 | `owners`      | a register that one node alone writes has that node's last word                                   |
 | `oblivion`    | when nobody is missing, tombstones are purged after their retention                               |
 
@@ -35,6 +37,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Set
 from typing import Any
 
+from gossip_grpc.core.engine import Settings
 from gossip_grpc.core.leases import lease_of
 from gossip_grpc.core.records import (
     SYSTEM_KINDS,
@@ -44,10 +47,12 @@ from gossip_grpc.core.records import (
     Lease,
     Origin,
     Record,
+    Sums,
     Value,
     fingerprint,
     value_of,
 )
+from gossip_grpc.core.requests import receipt_of
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Digest
 from gossip_grpc.sim.expiry import is_over, is_shown, may_be_over
@@ -56,6 +61,9 @@ from gossip_grpc.sim.host import Host
 from gossip_grpc.sim.world import PRELOAD, World
 
 MAX_MESSAGE = 4 << 20
+
+_OTHERS = (*SYSTEM_KINDS, Kind.COUNTER_RECEIPT, Kind.COUNTER_VOID)
+"""Kinds of records that are not as a client gave them."""
 
 Slot = tuple[Kind, Any]
 
@@ -78,14 +86,17 @@ class Truth:
         self.adds: dict[str, dict[Origin, list[tuple[Dot, int]]]] = defaultdict(lambda: defaultdict(list))
         self.resets: dict[str, list[Write]] = defaultdict(list)
         self._writes = {dot: write for write in self.writes for dot in write.dots}
+        self.requests: dict[tuple[str, str], list[tuple[float, Record]]] = defaultdict(list)
+        """Key and request_id -> the receipts written, with the time."""
         for write in self.writes:
             for record in write.records:
-                self.slots[record.kind, record.slot].append(record)
-            if write.verb == "add":
-                key, amount = write.args
-                for record in write.records:
-                    self.adds[key][record.origin].append((record.dot, amount))
-            elif write.verb == "reset":
+                if record.kind is Kind.COUNTER_RECEIPT:
+                    self.requests[write.args[0], write.args[2]].append((write.time, record))
+                else:
+                    self.slots[record.kind, record.slot].append(record)
+                    if write.verb == "add":
+                        self.adds[write.args[0]][record.origin].append((record.dot, write.args[1]))
+            if write.verb == "reset":
                 self.resets[write.args[0]].append(write)
         self.folds = world.history.folds
         self.rotten: set[Slot] = {(Kind.REGISTER, key) for _, node, key in world.history.rots if node in names}
@@ -174,7 +185,7 @@ def invention(_world: World, truth: Truth) -> Iterator[str]:
     for host in truth.hosts:
         for record in host.store.records():
             slot: Any = record.slot
-            if record.kind in SYSTEM_KINDS or (record.kind is Kind.REGISTER and slot.startswith(PRELOAD)):
+            if record.kind in _OTHERS or (record.kind is Kind.REGISTER and slot.startswith(PRELOAD)):
                 continue
             known = written.get(record.dot)
             if known is None or order(known) != order(record) or known.content != record.content:
@@ -221,8 +232,46 @@ def counters(_world: World, truth: Truth) -> Iterator[str]:
                 gone = [(0, 0), *(seen for dot, seen in resets[origin] if _reflects(truth, host, dot, last))]
                 expected += max(added - max(part[0] for part in gone), 0)
                 expected -= max(subtracted - max(part[1] for part in gone), 0)
+                expected -= sum(
+                    void.content
+                    for mark, void in _voids(store, key, origin).items()
+                    if max(gone) < mark <= (added, subtracted)
+                )
             if store.counter(key) != expected:
                 yield f"{host.name} says that counter {key} is {store.counter(key)}; what it covers makes {expected}"
+
+
+def requests(_world: World, truth: Truth) -> Iterator[str]:
+    """Nothing is void but what was counted for a request that another node counted too."""
+    made = {
+        (key, receipt_of(record).mark, record.origin): (receipt_of(record).amount, len(receipts))
+        for (key, _), receipts in truth.requests.items()
+        for _, record in receipts
+    }
+    for host in truth.hosts:
+        for record in host.store.records():
+            if record.kind is Kind.COUNTER_VOID:
+                amount, times = made.get(record.slot, (0, 0))  # type: ignore[call-overload]  # its slot
+                if amount != record.content or times < 2:
+                    yield f"{host.name} holds {tell(record)}, and it was counted {times} times"
+
+
+def once(world: World, truth: Truth) -> Iterator[str]:
+    """Of the additions of one request that a node knows of one counts, and the others are void."""
+    retention = Settings().request_retention
+    for (key, request_id), receipts in truth.requests.items():
+        if any(world.now - time >= retention for time, _ in receipts):
+            continue
+        for host in truth.hosts:
+            store = host.store
+            known = [
+                (key, receipt_of(record).mark, record.origin)
+                for _, record in receipts
+                if truth.covers(host, record) and store.share(key, record.origin) >= receipt_of(record).mark
+            ]
+            counting = [name for name in known if store.get(Kind.COUNTER_VOID, name) is None]
+            if known and len(counting) != 1:
+                yield f"{host.name} knows of {len(known)} additions to {key} for {request_id}; {len(counting)} count"
 
 
 def sets(_world: World, truth: Truth) -> Iterator[str]:
@@ -391,9 +440,21 @@ that settle it are some of all."""
 
 _ALWAYS: dict[str, Check] = {
     judge.__name__: judge
-    for judge in (reflection, invention, ghosts, leases, counters, sets, causality, clocks, bookkeeping, messages)
+    for judge in (
+        reflection,
+        invention,
+        ghosts,
+        leases,
+        counters,
+        requests,
+        sets,
+        causality,
+        clocks,
+        bookkeeping,
+        messages,
+    )
 }
-_AT_THE_END: dict[str, Check] = {judge.__name__: judge for judge in (convergence, durability, owners, oblivion)}
+_AT_THE_END: dict[str, Check] = {judge.__name__: judge for judge in (convergence, durability, once, owners, oblivion)}
 
 
 # Parts
@@ -476,6 +537,13 @@ def _reflects(truth: Truth, host: Host, dot: Dot, held: Record | None) -> bool:
     return held is not None and held.origin == dot.origin and held.sequence >= dot.sequence
 
 
+def _voids(store: Store, key: str, origin: Origin) -> dict[Sums, Record]:
+    """The voids that a store holds of an origin's additions to a counter, by mark."""
+    records = [record for record in store.counter_records(key) if record.kind is Kind.COUNTER_VOID]
+    slots: list[tuple[Any, Record]] = [(record.slot, record) for record in records]
+    return {slot[1]: record for slot, record in slots if slot[2] == origin}
+
+
 def _share(adds: list[tuple[Dot, int]], known: Container[Dot]) -> tuple[int, int]:
     """What an origin had added and subtracted by the last of its additions that is known: a share counts all before."""
     last = max((index for index, (dot, _) in enumerate(adds) if dot in known), default=-1)
@@ -506,6 +574,9 @@ def tell(record: Record | None) -> str:
     if record.kind is Kind.SET_ELEMENT:
         key, element, origin = slot
         return f"{element!r} {'removed from' if record.is_tombstone else 'added to'} {key} by {origin}"
+    if record.kind is Kind.COUNTER_VOID:
+        key, mark, origin = slot
+        return f"void of {record.content} at {mark} of {origin} in {key}"
     key, origin = slot
     verb = "share" if record.kind is Kind.COUNTER_SHARE else "reset"
     return f"{verb} {record.content} of {origin} in {key}"

@@ -14,6 +14,7 @@ from typing import Any
 from gossip_grpc.core import engine as engine_module
 from gossip_grpc.core import leases as leases_module
 from gossip_grpc.core import records as records_module
+from gossip_grpc.core import requests as requests_module
 from gossip_grpc.core import store as store_module
 from gossip_grpc.core import sync as sync_module
 from gossip_grpc.core.clock import LamportClock
@@ -25,6 +26,7 @@ from gossip_grpc.core.records import RANKS, Kind, Origin, Record
 from gossip_grpc.core.sessions import Session
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Comparison, Delta, Digest
+from gossip_grpc.core.tallies import Tallies
 from gossip_grpc.core.transfer import InboundDelta
 from gossip_grpc.sim.host import Host
 
@@ -222,6 +224,32 @@ def reset_cancels_everything() -> list[Patch]:
         return original(self, key)
 
     return [(Store, "counter", counter)]
+
+
+def nothing_is_void() -> list[Patch]:
+    """What two nodes have counted for one request counts twice."""
+    return [(Store, "void_repeats", lambda self, now: [])]
+
+
+def every_node_takes_its_own() -> list[Patch]:
+    """Of the additions for one request a node takes the one for counted that came to it first."""
+    return [(requests_module, "_turn", lambda record: 0)]
+
+
+def void_outlives_a_reset() -> list[Patch]:
+    """A void takes away also what a reset has taken away."""
+    original = Tallies._count
+
+    def count(self: Tallies, key: str, origin: Origin) -> None:
+        original(self, key, origin)
+        share, reset = self.share(key, origin), self._sums(Kind.COUNTER_RESET, key, origin)
+        more = sum(
+            void.content for mark, void in self._voids.get((key, origin), {}).items() if mark <= min(share, reset)
+        )
+        self._values[key] -= more
+        self._parts[key][origin] -= more
+
+    return [(Tallies, "_count", count)]
 
 
 def clock_not_merged() -> list[Patch]:
@@ -585,6 +613,9 @@ FAULTS: dict[str, Callable[[], list[Patch]]] = {
         removal_always_wins,
         share_by_clock_of_the_reader,
         reset_cancels_everything,
+        nothing_is_void,
+        every_node_takes_its_own,
+        void_outlives_a_reset,
         clock_not_merged,
         clock_goes_back,
         clock_of_records_alone,

@@ -68,6 +68,9 @@ class _Author:
         # Of a source of its own: what clients without sessions do stays what it was.
         self.carried = random.Random(f"sessions {seed}")
         self.sessions = self.carried.choice([0, 0, 1, 2])
+        # And this of its own too.
+        self.asked = random.Random(f"requests {seed}")
+        self.requests: dict[str, list[int]] | None = {} if self.asked.random() < 0.5 else None
         self.faults = [faults[name][1] for name in chosen for _ in range(faults[name][0])]
         if ends.random() < 0.25:
             self.faults += [self.backup, self.backup]
@@ -136,7 +139,7 @@ class _Author:
             elif verb == "own-delete":
                 self.ask(node, f"delete own-{node}")
             elif verb == "add":
-                self.ask(node, f"add {key} {self.rng.choice([1, 2, 10, -1])}")
+                self.ask(node, self.addition(key, self.rng.choice([1, 2, 10, -1])))
             elif verb in ("set-add", "set-remove"):
                 self.ask(node, f"{verb} {key} {self.rng.choice(ELEMENTS)}")
             else:
@@ -152,6 +155,16 @@ class _Author:
         while self.carried.random() < 0.5:
             after = self.carried.choice([0.0, 0.005, 0.3])
             self.say(f"{self.carried.choice(self.nodes)} as {session} get {self.carried.choice(self.keys)}", after)
+
+    def addition(self, key: str, amount: int) -> str:
+        """A new addition, or, of a client that had no answer, one that was asked for before."""
+        if self.requests is None or self.asked.random() < 0.3:
+            return f"add {key} {amount}"
+        made = self.requests.setdefault(key, [])
+        if not made or self.asked.random() < 0.4:
+            made.append(amount)
+        number = self.asked.randrange(max(len(made) - 3, 0), len(made))
+        return f"add {key} {made[number]} id=r{number + 1}"
 
     def lease(self) -> str:
         """Whether a value is to stay for ever, in words."""

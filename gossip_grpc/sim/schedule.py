@@ -102,7 +102,7 @@ class Action(NamedTuple):
     | --------------------------- | ---------------- | ------------------------------------------------ |
     | put                         | (node or `any`,) | (key, text), or (key, text, seconds, ephemeral)  |
     | delete, reset               | (node or `any`,) | (key,)                                           |
-    | add                         | (node or `any`,) | (key, amount)                                    |
+    | add                         | (node or `any`,) | (key, amount), or (key, amount, request_id)      |
     | set-add, set-remove         | (node or `any`,) | (key, element, ...)                              |
     | fill                        | (node or `any`,) | (prefix, count)                                  |
     | get                         | (node or `any`,) | (key,); of a session                             |
@@ -505,7 +505,7 @@ class _Parser:
         if verb == "put":
             return key, self.text("a value"), *self._lease()
         if verb == "add":
-            return key, self._read(self._take("an amount"), _amount)
+            return key, self._read(self._take("an amount"), _amount), *self._request()
         if verb == "fill":
             return key, self._read(self._take("a number of keys"), _number(1, 1_000_000))
         if verb in ("set-add", "set-remove"):
@@ -514,6 +514,14 @@ class _Parser:
                 elements.append(self.text("an element"))
             return key, *elements
         return (key,)
+
+    def _request(self) -> tuple[str, ...]:
+        """The request that a client may have made before."""
+        word = self._peek()
+        if word is None or word.quoted or not word.text.startswith("id="):
+            return ()
+        self._next += 1
+        return (word.text.removeprefix("id="),)
 
     def _lease(self) -> tuple[Any, ...]:
         """How long a value is to stay, if that is not for ever."""
@@ -780,6 +788,9 @@ def format_action(action: Action) -> str:
 
 def _written_args(action: Action) -> list[str]:
     """What a client's verb is done with."""
+    if action.verb == "add":
+        key, amount, *request = action.args
+        return [_quote(key), str(amount), *(f"id={request_id}" for request_id in request)]
     if action.verb != "put":
         return [_quote(str(arg)) for arg in action.args]
     key, text, *lease = action.args

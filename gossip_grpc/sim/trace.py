@@ -176,6 +176,10 @@ def describe_record(record: Record) -> str:
     key = slot[0]
     if record.kind is Kind.SET_ELEMENT:
         return f"{key}{'-' if content[1] else '+'}{_short(slot[1])}"
+    if record.kind is Kind.COUNTER_RECEIPT:
+        return f"{key}@{slot[2].node_id} has {slot[1]}: {content.amount:+}"
+    if record.kind is Kind.COUNTER_VOID:
+        return f"{key}@{slot[2].node_id} less {content:+} at +{slot[1][0]}-{slot[1][1]}"
     sign = "" if record.kind is Kind.COUNTER_SHARE else " reset to"
     return f"{key}@{slot[1].node_id}{sign} +{content[0]}-{content[1]}"
 

@@ -604,10 +604,23 @@ def _written(engine: Engine, verb: str, args: tuple[Any, ...], now: float) -> li
         return [engine.put(args[0], args[1], now, ttl=round(ttl * 1000), ephemeral=ephemeral)]
     if verb == "reset":
         return engine.reset(args[0], now)
-    if verb in ("delete", "add"):
-        record = engine.delete(args[0], now) if verb == "delete" else engine.add(args[0], args[1], now)
+    if verb == "delete":
+        record = engine.delete(args[0], now)
         return [] if record is None else [record]
+    if verb == "add":
+        return _added(engine, args, now)
     for element in args[1:]:
         limits.check_element(element)
     change = engine.set_add if verb == "set-add" else engine.set_remove
     return change(args[0], list(args[1:]), now)
+
+
+def _added(engine: Engine, args: tuple[Any, ...], now: float) -> list[Record]:
+    """Do as the node's counters do: a request that was counted before changes nothing."""
+    key, amount, *request = args
+    request_id = request[0] if request else ""
+    if engine.counted(key, amount, request_id) is not None:
+        return []
+    record = engine.add(key, amount, now, request_id=request_id)
+    receipt = engine.store.get(Kind.COUNTER_RECEIPT, (key, request_id, engine.store.origin))
+    return [one for one in (receipt, record) if one is not None]
