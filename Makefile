@@ -22,8 +22,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := $(CURDIR)/.tools/bin
 WITH_TOOLS := PATH="$(TOOLS):$$PATH"
+# The theme's advertisement of its successor is no warning of ours.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help setup demo test clients soak lint format buf-lint freeze proto proto-check bench build theory clean
+.PHONY: help setup demo test clients soak lint format buf-lint freeze proto proto-check docs api docs-check site site-serve \
+  bench build theory clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,6 +73,21 @@ proto: $(VENV)/python.stamp ## Generate the stubs from proto/
 proto-check: $(VENV)/python.stamp ## Check that the committed stubs are fresh
 	$(BIN)/python proto/generate.py --check
 
+docs: $(VENV)/dev.stamp ## Generate the API, command line and configuration pages of docs/
+	$(BIN)/python -m docs.generate
+
+api: $(VENV)/dev.stamp ## Generate docs/api.md from proto/
+	$(BIN)/python -m docs.generate api
+
+docs-check: $(VENV)/dev.stamp ## Check that the generated pages of docs/ are fresh
+	$(BIN)/python -m docs.generate --check
+
+site: $(VENV)/dev.stamp ## Build the documentation as a site into build/site
+	@$(MKDOCS) build
+
+site-serve: $(VENV)/dev.stamp ## Show the site on http://127.0.0.1:8000 while you write
+	@$(MKDOCS) serve
+
 bench: $(VENV)/dev.stamp ## Run the benchmarks
 	$(BIN)/python -m bench $(ARGS)
 
@@ -101,7 +119,7 @@ $(VENV)/run.stamp: $(VENV)/python.stamp pyproject.toml
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,uvloop,sim]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs,uvloop,sim]'
 	@touch $(VENV)/run.stamp $@
 
 .tools/grpcurl-$(GRPCURL_VERSION).stamp:

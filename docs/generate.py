@@ -1,91 +1,56 @@
-"""Prints docs/configuration.md, made of the settings in gossip_grpc/config.py.
+"""Writes the pages of docs/ that are made of what they describe; `--check` only says whether they are fresh.
 
-python docs/generate.py > docs/configuration.md
+python -m docs.generate [--check] [api] [cli] [configuration]
 """
 
 from __future__ import annotations
 
+import argparse
+import subprocess
 import sys
-import textwrap
+from collections.abc import Callable
+from pathlib import Path
 
-from gossip_grpc.config import OTHER_VARIABLES, PREFIX, PROFILES, SETTINGS, defaults
+from docs.pages import api, cli, configuration
 
-_HEAD = """\
-# Configuration
-
-<!-- Generated from gossip_grpc/config.py: python docs/generate.py > docs/configuration.md -->
-
-A value comes from the first of these that has it:
-
-1. a flag of `gossip-grpc node`; the settings below that have one name it
-2. the environment: `GOSSIP_` and the name in capitals. An empty variable counts as not set
-3. a TOML file, named by `--config` or `GOSSIP_CONFIG`: the names as keys at the top level
-4. the `profile`, if it sets it: the sections below name the values
-5. the default
-
-Everything that is wrong is reported at once, a line for each value: where it came from, what was given, what is
-allowed and what to do. A value that another one overrides is checked too. Names that are not listed here are refused,
-in the file and among the variables that begin with `GOSSIP_`. Two of these are not settings:
-
-"""
-
-_EXAMPLE = """\
-
-In TOML numbers are numbers, lists are lists and tags are a table:
-
-```toml
-node_id = "node-1"
-cluster = "shop"
-peer_listen = "0.0.0.0:7946"
-advertise = "10.0.0.5:7946"
-join = ["node-2.example:7946", "node-3.example:7946"]
-gossip_interval = 0.5
-
-[tags]
-role = "cache"
-```
-
-In the environment they are text: `GOSSIP_JOIN=node-2.example:7946,node-3.example:7946`, `GOSSIP_TAGS=role=cache,a=b`.
-On the command line `--join` and `--tag` are repeated: `--tag role=cache --tag disk=ssd`.
-
-Each node holds its own clients to the limits (`max_...`); from peers it takes what the highest limits allow.
-"""
+ROOT = Path(__file__).resolve().parent.parent
+PAGES: dict[str, Callable[[], str]] = {
+    "api": lambda: api.markdown(ROOT / "proto"),
+    "cli": cli.markdown,
+    "configuration": configuration.markdown,
+}
 
 
-def markdown() -> str:
-    """The text of docs/configuration.md."""
-    parts = [_HEAD, *(f"- `{name}` {meaning}\n" for name, meaning in OTHER_VARIABLES.items()), _EXAMPLE]
-    values = defaults()
-    for name, setting in SETTINGS.items():
-        unit = getattr(setting.rule, "unit", "")
-        default = setting.default or f"`{_plain(values[name])}`{unit and ' ' + unit}"
-        flag = f"flag `{setting.flag}`, " if setting.flag else ""
-        parts += [
-            f"\n## {name}\n\n{fill(setting.help)}\n\n",
-            fill(f"- {flag}environment `{PREFIX}{name.upper()}`") + "\n",
-            fill(f"- default: {default}") + "\n",
-            _profiles(name, unit),
-            fill(f"- allowed: {setting.rule.allowed}") + "\n",
-            f"\n{fill(setting.trade_off)}\n",
-        ]
-    return "".join(parts)
-
-
-def fill(text: str) -> str:
-    """The text in lines of at most 120 characters; what follows the first line of a list item is indented."""
-    indent = "  " if text.startswith("- ") else ""
-    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-
-
-def _profiles(name: str, unit: str) -> str:
-    """The line for what the profiles make of a setting, if they do."""
-    found = [f"{profile} `{_plain(values[name])}`" for profile, values in PROFILES.items() if name in values]
-    return fill(f"- by `profile`: {', '.join(found)} {unit}") + "\n" if found else ""
-
-
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def main() -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m docs.generate", description="Generate pages of docs/.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is not fresh")
+    parser.add_argument("pages", nargs="*", metavar="page", help=f"which: {', '.join(PAGES)}; all if none is named")
+    arguments = parser.parse_args()
+    if unknown := [page for page in arguments.pages if page not in PAGES]:
+        parser.error(f"there is no page {', '.join(unknown)}; choose from {', '.join(PAGES)}")
+    stale = []
+    for page in arguments.pages or PAGES:
+        path = ROOT / "docs" / f"{page}.md"
+        try:
+            text = PAGES[page]()
+        except (ValueError, subprocess.CalledProcessError) as error:
+            print(f"docs/{page}.md: {error}", file=sys.stderr)
+            return 2
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(page)
+        if not arguments.check:
+            path.write_text(text, encoding="utf-8")
+    for page in stale:
+        print(f"stale: docs/{page}.md" if arguments.check else f"written: docs/{page}.md")
+    if stale and arguments.check:
+        print("Generated pages are not what they describe: run `make docs` and commit.", file=sys.stderr)
+        return 1
+    if not stale:
+        print("The generated pages of docs/ are fresh.")
+    return 0
 
 
 if __name__ == "__main__":
-    sys.stdout.write(markdown())
+    sys.exit(main())

@@ -1,5 +1,7 @@
 """Generates the stubs under gossip_grpc/gen from the schema; `--check` only says whether they are fresh.
 
+`--descriptors FILE` writes the schema itself, with its comments, for docs/pages/api.py.
+
 Needs nothing but the standard library: the pinned generator (requirements.txt beside this file) is installed into
 a virtual environment of its own, .cache/generator, the first time and whenever a pin changes.
 """
@@ -33,9 +35,15 @@ SERVICE = re.compile(r"^service ", re.MULTILINE)
 def main() -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Generate the gRPC stubs from proto/.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the stubs are not fresh")
-    check = parser.parse_args().check
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="change nothing; exit 1 if the stubs are not fresh")
+    what.add_argument("--descriptors", metavar="FILE", help="write the schema with its comments (FileDescriptorSet)")
+    arguments = parser.parse_args()
+    check = arguments.check
     try:
+        if arguments.descriptors:
+            describe(ensure_generator(), arguments.descriptors)
+            return 0
         wanted = generate(ensure_generator())
     except subprocess.CalledProcessError as error:
         print(f"proto/generate.py: the generator failed with exit status {error.returncode}", file=sys.stderr)
@@ -75,8 +83,8 @@ def generate(python: Path) -> dict[str, str]:
     protos = sorted(path.relative_to(SCHEMA) for path in SCHEMA.rglob("*.proto"))
     services = [path for path in protos if SERVICE.search((SCHEMA / path).read_text(encoding="utf-8"))]
     with tempfile.TemporaryDirectory() as directory:
-        protoc(python, protos, "--python_out", "--mypy_out", directory=directory)
-        protoc(python, services, "--grpc_python_out", "--mypy_grpc_out", directory=directory)
+        protoc(python, protos, f"--python_out={directory}", f"--mypy_out={directory}")
+        protoc(python, services, f"--grpc_python_out={directory}", f"--mypy_grpc_out={directory}")
         out = Path(directory)
         files = {str(path.relative_to(out)): path.read_text(encoding="utf-8") for path in out.rglob("*.py*")}
     files = {name: rewrite(text) for name, text in files.items()}
@@ -85,16 +93,21 @@ def generate(python: Path) -> dict[str, str]:
     return files | {str(Path(package) / "__init__.py"): note for package in packages}
 
 
-def protoc(python: Path, protos: list[Path], *outputs: str, directory: str) -> None:
+def protoc(python: Path, protos: list[Path], *options: str) -> None:
     """Runs the pinned protoc over some files of the schema."""
     environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    command = [str(python), "-m", "grpc_tools.protoc", f"--proto_path={SCHEMA}"]
-    command += [f"{output}={directory}" for output in outputs] + [str(path) for path in protos]
+    command = [str(python), "-m", "grpc_tools.protoc", f"--proto_path={SCHEMA}", *options, *map(str, protos)]
     # mypy-protobuf reports every file on stderr; protoc's own errors go there too, so it is shown on failure only.
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     if done.returncode:
         print(done.stderr, file=sys.stderr)
         done.check_returncode()
+
+
+def describe(python: Path, file: str) -> None:
+    """Writes the schema into a file: its descriptors, and the comments beside them."""
+    protos = sorted(path.relative_to(SCHEMA) for path in SCHEMA.rglob("*.proto"))
+    protoc(python, protos, "--include_source_info", f"--descriptor_set_out={file}")
 
 
 def rewrite(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import runpy
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from docs.pages import configuration
 from gossip_grpc.config import OTHER_VARIABLES, PROFILES, SETTINGS, Config, Loaded, defaults, load
 from gossip_grpc.core.detector import DetectorSettings
 from gossip_grpc.core.engine import Settings
@@ -19,8 +19,6 @@ from gossip_grpc.core.sync import Strategy
 from gossip_grpc.errors import ConfigError
 from gossip_grpc.gen.gossip.v1 import peer_pb2
 from gossip_grpc.settings import Number
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def loaded(
@@ -627,22 +625,13 @@ def test_every_setting_says_what_it_is_and_what_it_trades(name: str) -> None:
     assert setting.flag in ("", "--tag", f"--{name.replace('_', '-')}")
 
 
-def generated() -> str:
-    return str(runpy.run_path(str(ROOT / "docs" / "generate.py"))["markdown"]())
-
-
-def test_the_committed_documentation_is_what_the_settings_say() -> None:
-    committed = (ROOT / "docs" / "configuration.md").read_text()
-    assert committed == generated(), "run: python docs/generate.py > docs/configuration.md"
-
-
 def test_the_documentation_names_every_setting_once() -> None:
-    headings = re.findall(r"^## (.*)$", generated(), re.MULTILINE)
+    headings = re.findall(r"^## (.*)$", configuration.markdown(), re.MULTILINE)
     assert headings == list(SETTINGS)
 
 
 def test_the_examples_of_the_documentation_load(tmp_path: Path) -> None:
-    text = generated()
+    text = configuration.markdown()
     [example] = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     variables = dict(re.findall(r"`(GOSSIP_[A-Z]+)=([^`]+)`", text))
     result = loaded(file=toml(tmp_path, example))
