@@ -49,7 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         source, text = waiting.pop()
         for target in _targets(text):
             path = _resolve(source, target)
-            if path and not path.startswith("docs/") and path not in _places and (ROOT / path).exists():
+            if path and not _of_docs(path) and path not in _places and (ROOT / path).exists():
                 waiting += _add(path, files, config)
     return files
 
@@ -117,7 +117,12 @@ def _place(path: str | None) -> str | None:
     """Where on the site a path of the repository is; None if nowhere."""
     if path is None:
         return None
-    return path.removeprefix("docs/") if path.startswith("docs/") else _places.get(path)
+    return path.removeprefix("docs/") if _of_docs(path) else _places.get(path)
+
+
+def _of_docs(path: str) -> bool:
+    """Whether a path is one of the site's own; mkdocs.yml leaves out scripts."""
+    return path.startswith("docs/") and not path.endswith(".py")
 
 
 def _targets(text: str) -> list[str]:

@@ -62,17 +62,16 @@ def test_a_comment_of_the_schema_that_changes_makes_the_api_reference_stale(tree
     assert "run `make docs` and commit" in done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_that_was_edited_by_hand_is_stale_until_it_is_generated_again(tree: Path, page: str) -> None:
-    path = tree / "docs" / f"{page}.md"
-    fresh = path.read_text()
-    path.write_text(fresh + "\nOne more line.\n")
-    assert check(tree, page).stdout.splitlines() == [f"stale: docs/{page}.md"]
+def test_pages_that_were_edited_by_hand_are_stale_until_they_are_generated_again(tree: Path) -> None:
+    paths = [tree / "docs" / f"{page}.md" for page in PAGES]
+    fresh = [path.read_text() for path in paths]
+    for path, text in zip(paths, fresh, strict=True):
+        path.write_text(text + "\nOne more line.\n")
+    assert check(tree).stdout.splitlines() == [f"stale: docs/{page}.md" for page in PAGES]
 
-    assert run(tree, "docs.generate", page).stdout.splitlines() == [f"written: docs/{page}.md"]
+    assert run(tree, "docs.generate").stdout.splitlines() == [f"written: docs/{page}.md" for page in PAGES]
 
-    assert path.read_text() == fresh
-    assert check(tree, page).returncode == 0
+    assert [path.read_text() for path in paths] == fresh
 
 
 def test_what_has_no_comment_is_refused_and_named(tree: Path) -> None:
