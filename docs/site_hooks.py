@@ -109,8 +109,8 @@ def _add(path: str, files: Files, config: MkDocsConfig) -> list[tuple[str, str]]
 
 
 def _hidden(path: str) -> str:
-    """The head of a page that shows a file: search finds the documentation first."""
-    return f"---\nsearch:\n  exclude: true\n---\n\n# {path.rpartition('/')[2]}\n\n`{path}`\n\n"
+    """The head of a page that shows a file: it has room for long lines, and search leaves it out."""
+    return f"---\nhide: [toc]\nsearch:\n  exclude: true\n---\n\n# {path.rpartition('/')[2]}\n\n`{path}`\n\n"
 
 
 def _place(path: str | None) -> str | None:
