@@ -96,5 +96,5 @@ def test_the_orders_of_the_sets_read_last_are_kept() -> None:
             add(store, f"{number}", key)
     for key in keys:
         assert len(list(store.places(key))) == 10
-    assert list(store._orders._orders) == keys[1:]
+    assert list(store._sets.orders._orders) == keys[1:]
     assert len(list(store.places(keys[0]))) == 10

@@ -38,19 +38,19 @@ drops it there. Leases are in no fingerprint, so of those the backstop knows not
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import EVERYTHING, Coverage, Ranges
-from gossip_grpc.core.elements import Orders, Place
+from gossip_grpc.core.elements import Place
 from gossip_grpc.core.events import Events
 from gossip_grpc.core.feed import Cause, CounterUpdate, EventUpdate, RegisterUpdate, SetUpdate, Update
 from gossip_grpc.core.journal import Area, Changes, Kept, Knowledge
 from gossip_grpc.core.keys import SortedKeys
 from gossip_grpc.core.leases import Leases, is_over
+from gossip_grpc.core.logs import Log
 from gossip_grpc.core.records import (
     DELETABLE_KINDS,
     SYSTEM_KINDS,
@@ -66,6 +66,7 @@ from gossip_grpc.core.records import (
     wins,
 )
 from gossip_grpc.core.requests import Requests, receipt_of
+from gossip_grpc.core.sets import Sets
 from gossip_grpc.core.sync import Delta, Digest
 from gossip_grpc.core.tallies import Tallies
 
@@ -74,53 +75,12 @@ MAX_HELD = 20_000
 """Ranges of dots held that a full delta tells at most, no more than a digest takes (`wire.MAX_RANGES`): what is more
 fragmented is sent whole."""
 
-_SPARSE = 64
-"""A log is compacted once more than this and more than half of its entries are superseded."""
-
 _REGISTER, _SET_ELEMENT = Kind.REGISTER, Kind.SET_ELEMENT  # why: see records.py
 _PLAIN = (str, bytes)
 _MEMBER, _ACCUSATION, _EVENT = Kind.MEMBER, Kind.ACCUSATION, Kind.EVENT
 _RECEIPT = Kind.COUNTER_RECEIPT
 
-_sequence = attrgetter("sequence")
 _NOTHING = Coverage()
-
-
-class _Log:
-    """The user records of one origin by sequence, those that are gone among them until the next compaction."""
-
-    __slots__ = ("entries", "live", "sorted")
-
-    def __init__(self) -> None:
-        self.entries: list[Record] = []
-        self.live = 0
-        self.sorted = True
-
-    def add(self, record: Record) -> None:
-        """Append a record, in whatever order they come."""
-        if self.entries and self.entries[-1].sequence > record.sequence:
-            self.sorted = False
-        self.entries.append(record)
-        self.live += 1
-
-    def discard(self, held: Callable[[Record], bool]) -> None:
-        """Note that a record is gone; `held` tells which are not."""
-        self.live -= 1
-        stale = len(self.entries) - self.live
-        if stale > _SPARSE and stale > self.live:
-            self.entries = [entry for entry in self.entries if held(entry)]
-
-    def missing(self, origin: Origin, coverage: Coverage, held: Callable[[Record], bool]) -> list[Record]:
-        """The records held that a coverage lacks, in order."""
-        if not self.sorted:
-            self.entries.sort(key=_sequence)
-            self.sorted = True
-        entries = self.entries[bisect_right(self.entries, coverage.sequence(origin), key=_sequence) :]
-        if self.live < len(self.entries):
-            entries = [record for record in entries if held(record)]
-        if coverage.above(origin):
-            entries = [record for record in entries if not coverage.covers(origin, record.sequence)]
-        return entries
 
 
 class Store:
@@ -170,18 +130,16 @@ class Store:
         self._folded: dict[str, float] = {}  # since when
         self._context: dict[Origin, int] = {}
         self._slots: dict[Kind, dict[Hashable, Record]] = {kind: {} for kind in Kind}
-        self._logs: dict[Origin, _Log] = {}
+        self._logs: dict[Origin, Log] = {}
         self._tombstones: dict[Dot, tuple[Record, float]] = {}  # with the time each came, in that order
         self._guards: dict[tuple[Kind, Hashable], dict[Origin, Record]] = {}
         self._graves: dict[tuple[Kind, Hashable], dict[Origin, Record]] = {}
-        self._grave_logs: dict[Origin, _Log] = {}
+        self._grave_logs: dict[Origin, Log] = {}
         self._keys = SortedKeys()
         self._tallies = Tallies(self.get)
         self._requests = Requests(self._tallies.share)
         self._accusations: dict[str, dict[str, Record]] = {}
-        self._sets: dict[str, dict[Value, tuple[Origin, ...]]] = {}
-        self._set_keys = SortedKeys()
-        self._orders = Orders()
+        self._sets = Sets()
 
     # Reading
 
@@ -227,16 +185,15 @@ class Store:
 
     def elements(self, key: str) -> dict[Value, tuple[Origin, ...]]:
         """Elements of a set, each with the origins whose additions hold it there. Not to be changed."""
-        return self._sets.get(key, {})
+        return self._sets.elements(key)
 
     def set_keys(self, prefix: str = "", last: str | None = None) -> Iterator[str]:
         """Keys of sets that are not empty after `last`, in order."""
-        return self._set_keys.after(prefix, last)
+        return self._sets.keys.after(prefix, last)
 
     def places(self, key: str, last: Place | None = None) -> Iterator[Place]:
         """Where the elements of a set stand that come after `last`, in order (see elements.py)."""
-        held = self.elements(key)
-        return self._orders.after(key, held, len(held), last)
+        return self._sets.places(key, last)
 
     def sort_in(self, most: int, set_key: str | None = None) -> bool:
         """Prepare listings of keys, or of a set's elements, by so many of them; returns whether that was all.
@@ -244,9 +201,8 @@ class Store:
         A listing does it by itself, but may take a second or two for the first million (see keys.py).
         """
         if set_key is not None:
-            held = self.elements(set_key)
-            return self._orders.settle(set_key, held, len(held), most)
-        return all(keys.settle(most) for keys in (self._keys, self._tallies.keys, self._set_keys))
+            return self._sets.settle(set_key, most)
+        return all(keys.settle(most) for keys in (self._keys, self._tallies.keys, self._sets.keys))
 
     def members(self) -> dict[str, Record]:
         """The member records by node_id. Not to be changed."""
@@ -317,7 +273,7 @@ class Store:
         guards, graves, journal = self._guards, self._graves, self._journal
         quick = not repair and self._feed is None
         entered: list[Record] = []
-        log, logged = _Log(), None
+        log, logged = Log(), None
         for record in records:
             new = add(record.origin, record.sequence)
             if not new and (not repair or record.kind is _EVENT or record.kind is _RECEIPT):
@@ -689,7 +645,7 @@ class Store:
                 above[origin] = ranges
         return Coverage(vector, above)
 
-    def _missing(self, logs: dict[Origin, _Log], coverage: Coverage, held: Callable[[Record], bool]) -> list[Record]:
+    def _missing(self, logs: dict[Origin, Log], coverage: Coverage, held: Callable[[Record], bool]) -> list[Record]:
         found: list[Record] = []
         for origin in sorted(logs):
             if self.coverage.highest(origin) > coverage.sequence(origin):
@@ -740,7 +696,7 @@ class Store:
                 store._guards.setdefault((record.kind, record.slot), {})[record.origin] = record
             elif area is Area.GRAVE:
                 store._graves.setdefault((record.kind, record.slot), {})[record.origin] = record
-                store._grave_logs.setdefault(record.origin, _Log()).add(record)
+                store._grave_logs.setdefault(record.origin, Log()).add(record)
             else:
                 store._slots[record.kind][record.slot] = record
                 if record.kind is _MEMBER or record.kind is _ACCUSATION:
@@ -865,7 +821,7 @@ class Store:
         if record.kind is _REGISTER:
             return self.register(slot)
         if record.kind is _SET_ELEMENT:
-            return slot[1] in self._sets.get(slot[0], ())
+            return slot[1] in self._sets.elements(slot[0])
         if record.kind is _MEMBER or record.kind is _ACCUSATION:
             return None
         return self._tallies.value(slot[0])
@@ -962,10 +918,10 @@ class Store:
     def _log(self, record: Record) -> None:
         self._log_of(record.origin).add(record)
 
-    def _log_of(self, origin: Origin) -> _Log:
+    def _log_of(self, origin: Origin) -> Log:
         log = self._logs.get(origin)
         if log is None:
-            log = self._logs[origin] = _Log()
+            log = self._logs[origin] = Log()
         return log
 
     def _enter(self, record: Record) -> None:
@@ -1125,7 +1081,7 @@ class Store:
             self._tombstones.pop(other.dot, None)
         self._tombstones.setdefault(loser.dot, (loser, self._now))  # a lease may have been live until now
         self._graves.setdefault(name, {})[origin] = loser
-        self._grave_logs.setdefault(origin, _Log()).add(loser)
+        self._grave_logs.setdefault(origin, Log()).add(loser)
         self._note(loser)
 
     def _exhume(self, record: Record) -> None:
@@ -1168,38 +1124,18 @@ class Store:
         self.members_version += 1
 
     def _index(self, record: Record) -> None:
-        slot: Any = record.slot
         if record.kind is _REGISTER:
-            self._keys.add(slot)
+            self._keys.add(str(record.slot))
         elif record.kind is _SET_ELEMENT:
-            key, element, origin = slot
-            elements = self._sets.get(key)
-            if elements is None:
-                elements = self._sets[key] = {}
-                self._set_keys.add(key)
-            others = elements.get(element, ())
-            elements[element] = (*others, origin)
-            if not others:
-                self._orders.added(key, element)
+            self._sets.enter(record)
         else:
             self._tallies.enter(record)
 
     def _unindex(self, record: Record) -> None:
-        slot: Any = record.slot
         if record.kind is _REGISTER:
-            self._keys.discard(slot)
+            self._keys.discard(str(record.slot))
         elif record.kind is _SET_ELEMENT:
-            key, element, origin = slot
-            elements = self._sets[key]
-            rest = tuple(other for other in elements[element] if other != origin)
-            if rest:
-                elements[element] = rest
-                return
-            del elements[element]
-            self._orders.removed(key, element)
-            if not elements:
-                del self._sets[key]
-                self._set_keys.discard(key)
+            self._sets.leave(record)
         else:
             self._tallies.leave(record)
 

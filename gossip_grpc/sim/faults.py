@@ -21,6 +21,7 @@ from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.engine import Engine
 from gossip_grpc.core.journal import Area, Changes, Knowledge
+from gossip_grpc.core.logs import Log
 from gossip_grpc.core.messages import Call
 from gossip_grpc.core.records import RANKS, Kind, Origin, Record
 from gossip_grpc.core.sessions import Session
@@ -122,13 +123,13 @@ def delta_misses_its_first() -> list[Patch]:
 
 def delta_ignores_ranges() -> list[Patch]:
     """A delta starts after the highest dot of an origin that is covered, holes below it or not."""
-    original = store_module._Log.missing
+    original = Log.missing
 
     def missing(self: Any, origin: Origin, coverage: Coverage, held: Callable[[Record], bool]) -> list[Record]:
         found: list[Record] = original(self, origin, coverage, held)
         return [record for record in found if record.sequence > coverage.highest(origin)]
 
-    return [(store_module._Log, "missing", missing)]
+    return [(Log, "missing", missing)]
 
 
 def snapshot_taken_late() -> list[Patch]:
