@@ -177,8 +177,8 @@ class Watchers:
         """
         if self.count >= self._most:
             raise LimitError(
-                f"{self.count} clients are watching, and max_watchers is {self._most}; ask another node, or try "
-                "again later",
+                f"the node has {self.count} of max_watchers, {self._most}, already; ask another node, or try again "
+                "later",
                 reason=Reason.WATCH_LIMIT,
             )
         self.count += 1

@@ -108,6 +108,7 @@ async def test_json_for_programs(node: Node) -> None:
         ('{"key": "k", "value": "v", "ttl": true}', "ttl must be a number of seconds"),
         ('{"key": "k", "value": "v", "ttl": -1}', "ttl must be a number of seconds"),
         ('{"key": "k", "value": "v", "expires_at": "x"}', "expires_at must be a number of seconds"),
+        ('{"key": "k", "value": "v", "ttl": 1, "expires_at": 9}', "it has ttl and expires_at; give one of them"),
         ('{"key": "k", "value": "v", "ephemeral": 1}', "ephemeral must be true or false"),
     ],
 )

@@ -709,7 +709,7 @@ async def test_all_watchers_count_whatever_they_watch() -> None:
     async with aclosing(watched.kv()) as first, aclosing(watched.sets()) as second:
         await take(first, 1)
         await take(second, 1)
-        with pytest.raises(LimitError, match="2 clients are watching, and max_watchers is 2") as caught:
+        with pytest.raises(LimitError, match="the node has 2 of max_watchers, 2, already") as caught:
             await anext(watched.counters())
         assert caught.value.reason is Reason.WATCH_LIMIT
     assert watched.watchers.count == 0

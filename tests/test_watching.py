@@ -238,7 +238,7 @@ async def test_no_more_than_so_many_watch_at_a_time() -> None:
     watched = Watched(most=1)
     async with aclosing(watched.events.watch("")) as first:
         await take(first, 1)
-        with pytest.raises(LimitError, match="1 clients are watching, and max_watchers is 1") as caught:
+        with pytest.raises(LimitError, match="the node has 1 of max_watchers, 1, already") as caught:
             await anext(watched.events.watch(""))
         assert caught.value.reason is Reason.WATCH_LIMIT
     async with aclosing(watched.events.watch("")) as second:

@@ -156,6 +156,8 @@ def _item(line: bytes) -> Item:
         raise ValueError("ephemeral must be true or false")
     ttl = _seconds("ttl", found.get("ttl", 0))
     if found.get("expires_at") is not None:
+        if ttl:
+            raise ValueError("it has ttl and expires_at; give one of them")
         ttl = max(_seconds("expires_at", found["expires_at"]) - time.time(), _SOON)
     return Item(key, _value(found.get("value")), ttl, ephemeral)
 

@@ -34,10 +34,22 @@ def backup(settings: Settings, file: Path, *, force: bool) -> None:
     """
     if file.exists() and not force:
         fail(f"{file} is there already; give another name, or --force to replace it", code=USAGE)
+    try:
+        size = _download(settings, file)
+    except OSError as error:
+        fail(f"{file} cannot be written: {(error.strerror or str(error)).lower()}")
+    if settings.json:
+        show.as_json({"file": str(file), "bytes": size})
+    else:
+        click.echo(f"{size:,} bytes written to {file}")
+
+
+def _download(settings: Settings, file: Path) -> int:
+    """Bring a backup into a file, which is there once it is whole; returns its bytes."""
     # Beside it, so that it can be renamed.
     with (
-        settings.client() as client,
         tempfile.NamedTemporaryFile(dir=file.absolute().parent, prefix=f".{file.name}.", delete=False) as new,
+        settings.client() as client,
     ):
         try:
             for data in client.backup():
@@ -49,10 +61,7 @@ def backup(settings: Settings, file: Path, *, force: bool) -> None:
         except BaseException:
             Path(new.name).unlink()
             raise
-    if settings.json:
-        show.as_json({"file": str(file), "bytes": size})
-    else:
-        click.echo(f"{size:,} bytes written to {file}")
+    return size
 
 
 @click.command(cls=Command)
@@ -115,7 +124,7 @@ def inspect(settings: Settings, path: Path, *, records: bool, prefix: str) -> No
     if settings.json:
         show.as_json({**_as_json(found), "members": members})
         return
-    show.pairs({name: show.cell(text) for name, text in _in_words(found).items()})
+    show.pairs({name: show.cell(text) for name, text in _in_words(found, backup=path.is_file()).items()})
     click.echo()
     show.table(
         ["member", "generation", "address", "left"], [[show.cell(str(cell)) for cell in m.values()] for m in members]
@@ -145,6 +154,10 @@ def _list(settings: Settings, found: Any) -> None:
 def _cell(part: Any) -> str:
     if isinstance(part, dict) and part.keys() == {"base64"}:
         return f"base64:{part['base64']}"
+    if isinstance(part, dict):
+        return ", ".join(f"{name}={_cell(one)}" for name, one in part.items() if one not in ("", 0, False, {}))
+    if isinstance(part, list):
+        return ", ".join(map(_cell, part))
     return show.cell(str(part))
 
 
@@ -200,9 +213,9 @@ def _as_json(found: Summary) -> dict[str, Any]:
     }
 
 
-def _in_words(found: Summary) -> dict[str, str]:
+def _in_words(found: Summary, *, backup: bool) -> dict[str, str]:
     head = found.head
-    state = "stopped in order" if head.closed else "running, or was killed"
+    state = "a backup" if backup else "stopped in order" if head.closed else "running, or was killed"
     return {
         "file": f"{found.path}, {found.file_bytes:,} bytes, format {found.format}",
         "node": f"{head.node_id}, generation {head.generation}",
@@ -210,7 +223,7 @@ def _in_words(found: Summary) -> dict[str, str]:
         "state": "restored from a backup, to begin a new generation" if head.restored else state,
         "clock": f"{head.clock}, reserved up to {head.clock_reserve}",
         "sequence": f"reserved up to {head.sequence_reserve}",
-        **{f"{kind.name.lower().replace('_', ' ')}s": f"{number:,}" for kind, number in found.counts.items()},
+        **{f"{kind.name.lower().replace('_', ' ')}s": f"{number:,}" for kind, number in found.counts.items() if number},
         "tombstones": f"{found.tombstones:,}",
         "guards": f"{found.guards:,}",
         "folded": ", ".join(f"{name} up to {number}" for name, number in found.folded.items()) or "none",
