@@ -26,7 +26,7 @@ WITH_TOOLS := PATH="$(TOOLS):$$PATH"
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .PHONY: help setup demo test clients soak lint format buf-lint freeze proto proto-check docs api docs-check site site-serve \
-  bench build theory clean
+  bench build package theory clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -94,9 +94,13 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks
 theory: $(VENV)/dev.stamp ## Make the plots and tables of theory.md and failure-detection.md anew (ARGS=--check compares)
 	$(BIN)/python docs/theory.py $(ARGS)
 
-build: $(VENV)/dev.stamp ## Build sdist and wheel into dist/
+build: .tools/build.stamp ## Build sdist and wheel into dist/: the same commit gives the same bytes
 	rm -rf dist
-	$(BIN)/python -m build --outdir dist
+	SOURCE_DATE_EPOCH=$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1580601600) \
+	  .tools/build/bin/python -m build --no-isolation --outdir dist
+
+package: .tools/package.stamp ## Try the package as its users get it, on every Python it supports
+	@.ci/package
 
 clean: ## Remove everything that make has made
 	rm -rf .venv .tools .cache build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
@@ -121,6 +125,12 @@ $(VENV)/run.stamp: $(VENV)/python.stamp pyproject.toml
 $(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs,uvloop,sim]'
 	@touch $(VENV)/run.stamp $@
+
+# What builds the package, and what tries it: environments of their own, pinned.
+.tools/build.stamp .tools/package.stamp: .tools/%.stamp: .ci/%-requirements.txt $(VENV)/python.stamp
+	$(BIN)/python -m venv --clear .tools/$*
+	.tools/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 .tools/grpcurl-$(GRPCURL_VERSION).stamp:
 	$(call go-install,github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION),the tests that need grpcurl are skipped)
