@@ -99,7 +99,7 @@ build: .tools/build.stamp ## Build sdist and wheel into dist/: the same commit g
 	SOURCE_DATE_EPOCH=$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),1580601600) \
 	  .tools/build/bin/python -m build --no-isolation --outdir dist
 
-package: .tools/package.stamp ## Try the package as its users get it, on every Python it supports
+package: .tools/package.stamp ## Try the package as its users get it (PYTHONS=all: on every Python it supports)
 	@.ci/package
 
 clean: ## Remove everything that make has made
