@@ -91,11 +91,11 @@ def same(one: Store, other: Store) -> None:
     assert other.digest().hash() == one.digest().hash()
     for kind in Kind:
         assert other._slots[kind] == one._slots[kind]
-    assert other._tombstones == one._tombstones
-    ages = [since for _, since in other._tombstones.values()]
+    assert other._aside.tombstones == one._aside.tombstones
+    ages = [since for _, since in other._aside.tombstones.values()]
     assert ages == sorted(ages)
-    assert other._guards == one._guards
-    assert other._graves == one._graves
+    assert other._aside.guards == one._aside.guards
+    assert other._aside.graves == one._aside.graves
     assert other._shown == one._shown
     assert {record.dot for record in other.records() if record in other._leases} == {
         record.dot for record in one.records() if record in one._leases

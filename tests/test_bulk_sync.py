@@ -197,8 +197,8 @@ def test_overwrites_leave_nothing_behind_beyond_a_bound() -> None:
         assert store.guarded == 0
         assert len(list(store.records())) == 102, "the members too"
         assert sum(len(log.entries) for log in store._logs.values()) <= 2 * 100 + 64 + 1
-        assert not store._graves
-        assert not any(log.entries for log in store._grave_logs.values())
+        assert not store._aside.graves
+        assert not any(log.entries for log in store._aside.logs.values())
         assert len(store._keys._added) + len(store._keys._removed) <= 100
         assert len(node.engine._rumors._pending) <= MAX_PENDING
         assert not node.engine._recent

@@ -83,8 +83,8 @@ class Change:
     def repair(store: Store, data: st.DataObject, now: float) -> None:
         # Honest as to which write is of which slot: of two of one dot a disk, which goes by dots, would hold one.
         held = {record.dot: (record.kind, record.slot) for record in store.records()}
-        held |= {record.dot: (record.kind, record.slot) for record, _ in store._tombstones.values()}
-        held |= {one.dot: (one.kind, one.slot) for kept in store._guards.values() for one in kept.values()}
+        held |= {record.dot: (record.kind, record.slot) for record, _ in store._aside.tombstones.values()}
+        held |= {one.dot: (one.kind, one.slot) for kept in store._aside.guards.values() for one in kept.values()}
         drawn = data.draw(st.lists(anything, max_size=8))
         honest = [one for one in drawn if held.setdefault(one.dot, (one.kind, one.slot)) == (one.kind, one.slot)]
         store.merge(honest, now, repair=True)
@@ -348,7 +348,7 @@ def test_loading_takes_rows_in_any_order_and_ages_as_they_were() -> None:
     ]
     store = Store.load(A, 9, kept, {B: Knowledge(3, (), 0, 3)}, {}, 8.0)
     assert (store.clock.time, store.live, store.tombstones, store.guarded) == (9, 1, 3, 1)
-    assert [record.slot for record, _ in store._tombstones.values()] == ["x", "z", "y"]
+    assert [record.slot for record, _ in store._aside.tombstones.values()] == ["x", "z", "y"]
     assert store.purge(8.0, DAY) == 1
     assert store.floor == {B: 1}
 

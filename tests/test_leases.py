@@ -43,7 +43,7 @@ def state(store: Store, key: str) -> tuple[bool, bool]:
     """Whether a register is seen, and whether what holds its slot ages."""
     record = store.get(Kind.REGISTER, key)
     assert record is not None
-    return store.register(key) is record, record.dot in store._tombstones
+    return store.register(key) is record, record.dot in store._aside.tombstones
 
 
 # What is seen and what ages: the table of leases.py
@@ -410,10 +410,10 @@ def test_a_repair_brings_a_lease_that_is_missing_and_leaves_one_that_is_there(mo
     leased = put_lease(there, "x", "v", 0.0, ttl=10.0)
     pull(here, there)
     here.expire(moment)
-    before, tombstones = here.get(Kind.REGISTER, "x"), dict(here._tombstones)
+    before, tombstones = here.get(Kind.REGISTER, "x"), dict(here._aside.tombstones)
     assert pull(here, there, moment, repair=True).records
     assert here.get(Kind.REGISTER, "x") is before
-    assert here._tombstones == tombstones
+    assert here._aside.tombstones == tombstones
     here.forget(Kind.REGISTER, "x")
     copy = lease("x", "v", B, leased.sequence, leased.clock, expires_at=lease_of(leased).expires_at)
     assert here.merge([copy], moment, repair=True) == [copy]

@@ -995,7 +995,7 @@ def test_many_graves_that_are_gone_are_not_looked_at_again() -> None:
         put(store, f"k{n}", "again", now=float(n))
     assert store.purge(DAY + 150, DAY) == 151
     assert len(graves(store)) == 49
-    assert len(store._grave_logs[A].entries) < 120
+    assert len(store._aside.logs[A].entries) < 120
 
 
 # Sequences that are reserved

@@ -42,6 +42,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
+from gossip_grpc.core.aside import Aside, anew
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import EVERYTHING, Coverage, Ranges
 from gossip_grpc.core.elements import Place
@@ -131,10 +132,7 @@ class Store:
         self._context: dict[Origin, int] = {}
         self._slots: dict[Kind, dict[Hashable, Record]] = {kind: {} for kind in Kind}
         self._logs: dict[Origin, Log] = {}
-        self._tombstones: dict[Dot, tuple[Record, float]] = {}  # with the time each came, in that order
-        self._guards: dict[tuple[Kind, Hashable], dict[Origin, Record]] = {}
-        self._graves: dict[tuple[Kind, Hashable], dict[Origin, Record]] = {}
-        self._grave_logs: dict[Origin, Log] = {}
+        self._aside = Aside(self._is_settled, self._note)
         self._keys = SortedKeys()
         self._tallies = Tallies(self.get)
         self._requests = Requests(self._tallies.share)
@@ -224,12 +222,12 @@ class Store:
     @property
     def tombstones(self) -> int:
         """Number of tombstones kept, superseded ones and leases that are over among them."""
-        return len(self._tombstones)
+        return len(self._aside.tombstones)
 
     @property
     def guarded(self) -> int:
         """Number of slots for which superseded writes are kept until they are settled."""
-        return len(self._guards)
+        return len(self._aside.guards)
 
     @property
     def context(self) -> dict[Origin, int]:
@@ -264,13 +262,13 @@ class Store:
         """
         self._now = now
         if repair:
-            records = map(_anew, records)
+            records = map(anew, records)
         add = self.coverage.add
         apply = self._apply
         clock = self.clock.time
         fresh = []
         registers = self._slots[_REGISTER]
-        guards, graves, journal = self._guards, self._graves, self._journal
+        aside, journal = self._aside, self._journal
         quick = not repair and self._feed is None
         entered: list[Record] = []
         log, logged = Log(), None
@@ -285,7 +283,7 @@ class Store:
                 and record.kind is _REGISTER
                 and record.slot not in registers
                 and type(record.content) in _PLAIN
-                and not ((guards or graves) and self._is_guarded(record))
+                and not ((aside.guards or aside.graves) and aside.supersedes(record))
             ):
                 # What `_apply` does with a value in an empty slot, in a third of the time: most of a bulk load.
                 if record.origin is not logged:
@@ -313,11 +311,11 @@ class Store:
             if self.coverage.add(record.origin, record.sequence):
                 self.clock.witness(record.clock)
                 if record.deletes:
-                    self._tombstones[record.dot] = (record, now)
+                    self._aside.tombstones[record.dot] = (record, now)
                 old = self._slots[record.kind].get(record.slot)
                 if old is not None and wins(record, old):
                     self._take_out(old, record)
-                self._keep_aside(record, old)
+                self._aside.keep(record, old, now)
                 fresh.append(record)
         if fresh:
             self.version += 1
@@ -372,7 +370,7 @@ class Store:
         if record is not None:
             before = self._seen(record)
             self._remove(record)
-            self._tombstones.pop(record.dot, None)
+            self._aside.tombstones.pop(record.dot, None)
             self._tell(before, record)
             self._look_after(record)
             self.version += 1
@@ -558,20 +556,17 @@ class Store:
     def purge(self, now: float, retention: float) -> int:
         """Purge tombstones held for at least `retention` seconds and within the causal context; returns how many."""
         self._now = now
-        self._settle()
-        old = []
-        for record, since in self._tombstones.values():  # in order of arrival
-            if now - since < retention:
-                break
-            old.append(record)
+        aside = self._aside
+        aside.settle()
+        old = aside.old(now, retention)
         purged = 0
         for record in old:
             if self._is_settled(record.origin, record.sequence):
                 if self._in_slot(record):
                     self._remove(record)
                 else:
-                    self._exhume(record)
-                del self._tombstones[record.dot]
+                    aside.exhume(record)
+                del aside.tombstones[record.dot]
                 self._raise_floor(record.origin, record.sequence)
                 purged += 1
         self.purge_blocked = len(old) - purged
@@ -600,14 +595,9 @@ class Store:
             if not coverage.covers(record.origin, record.sequence)
         ]
         records += self._missing(self._logs, coverage, self._in_slot)
-        self._settle()
-        superseded = [
-            record
-            for by_origin in self._guards.values()
-            for record in by_origin.values()
-            if not coverage.covers(record.origin, record.sequence)
-        ]
-        superseded += self._missing(self._grave_logs, coverage, self._in_grave)
+        aside = self._aside
+        aside.settle()
+        superseded = aside.guards_beyond(coverage) + self._missing(aside.logs, coverage, aside.in_grave)
         return Delta(
             base,
             self.digest(),
@@ -692,11 +682,8 @@ class Store:
         leases = []
         aging = []
         for record, area, since in kept:
-            if area is Area.GUARD:
-                store._guards.setdefault((record.kind, record.slot), {})[record.origin] = record
-            elif area is Area.GRAVE:
-                store._graves.setdefault((record.kind, record.slot), {})[record.origin] = record
-                store._grave_logs.setdefault(record.origin, Log()).add(record)
+            if area is not Area.SLOT:
+                store._aside.put(record, area)
             else:
                 store._slots[record.kind][record.slot] = record
                 if record.kind is _MEMBER or record.kind is _ACCUSATION:
@@ -712,7 +699,7 @@ class Store:
             if since is not None:
                 aging.append((since, record))
         aging.sort(key=_since)
-        store._tombstones = {record.dot: (record, since) for since, record in aging}
+        store._aside.tombstones.update((record.dot, (record, since)) for since, record in aging)
         for record, ages in leases:
             if ages:
                 store._leases.own(record)
@@ -727,7 +714,7 @@ class Store:
             return
         self._journal = [
             *(record for record in self.records() if record.kind is not _EVENT),
-            *(record for aside in (self._guards, self._graves) for kept in aside.values() for record in kept.values()),
+            *self._aside.records(),
         ]
         folded = (Origin(node_id, last) for node_id, last in self.coverage.folded.items())
         self.coverage.changed = {*self.coverage.origins(), *self.floor, *self._context, *folded}
@@ -758,7 +745,7 @@ class Store:
             if area is None:
                 gone[record.dot] = None
             else:
-                aging = self._tombstones.get(record.dot)
+                aging = self._aside.tombstones.get(record.dot)
                 kept[record.dot] = Kept(record, area, None if aging is None else aging[1])
         return Changes(
             self.origin,
@@ -783,12 +770,7 @@ class Store:
         )
 
     def _area(self, record: Record) -> Area | None:
-        if self._in_slot(record):
-            return Area.SLOT
-        if self._in_grave(record):
-            return Area.GRAVE
-        guard = self._guards.get((record.kind, record.slot), {}).get(record.origin)
-        return Area.GUARD if guard is record else None
+        return Area.SLOT if self._in_slot(record) else self._aside.area(record)
 
     def _note(self, record: Record) -> None:
         """Something has become of a record."""
@@ -855,23 +837,23 @@ class Store:
             return True
         if record.kind is _RECEIPT:
             return self._take_receipt(record, now)
-        slots = self._slots[record.kind]
+        aside, slots = self._aside, self._slots[record.kind]
         old = slots.get(record.slot)
         if not guarded:
-            record = self._dig_out(record)
+            record = aside.dig_out(record)
         deletes = record.deletes
         if deletes and not self._enter_deletion(record, old, now):
             return False
-        if guarded and (self._guards or self._graves) and self._is_guarded(record):
-            self._keep_aside(record)
+        if guarded and (aside.guards or aside.graves) and aside.supersedes(record):
+            aside.keep(record, None, now)
             return False
         if old is not None and not wins(record, old):
-            self._keep_aside(record, old)
+            aside.keep(record, old, now)
             return False
         before = None if self._feed is None else self._seen(record)
         if old is not None:
             self._remove(old)
-            self._keep_aside(old, record)
+            aside.keep(old, record, now)
         slots[record.slot] = record
         if self._journal is not None:
             self._journal.append(record)
@@ -892,28 +874,8 @@ class Store:
         """Note since when a deletion is kept. Returns whether there is anything to do: always, but in a repair."""
         if old is not None and old in self._leases and old.dot == record.dot:
             return False
-        held, _ = self._tombstones.setdefault(record.dot, (record, now))
+        held, _ = self._aside.tombstones.setdefault(record.dot, (record, now))
         return held is record  # else it is in its slot; or one dot is of two writes, and somebody lies
-
-    def _dig_out(self, record: Record) -> Record:
-        """In a repair, what is kept aside of a record's dot comes back instead of it, if a deletion, else goes.
-
-        A dot is kept in one place, whatever a peer or broken memory makes of its content: disks go by dots.
-        """
-        name, origin = (record.kind, record.slot), record.origin
-        guards = self._guards.get(name, {})
-        guard, grave = guards.get(origin), self._graves.get(name, {}).get(origin)
-        if guard is not None and guard.sequence == record.sequence:
-            del guards[origin]
-            if not guards:
-                del self._guards[name]
-            self._note(guard)
-        if grave is None or grave.sequence != record.sequence:
-            return record
-        self._exhume(grave)
-        record, since = _anew(grave), self._tombstones[grave.dot][1]
-        self._tombstones[grave.dot] = (record, since)
-        return record
 
     def _log(self, record: Record) -> None:
         self._log_of(record.origin).add(record)
@@ -941,7 +903,7 @@ class Store:
         """Take a record out of its slot because of what was seen elsewhere; nothing takes its place."""
         before = self._seen(record)
         self._remove(record)
-        self._keep_aside(record, winner)
+        self._aside.keep(record, winner, self._now)
         self._tell(before, winner or record)
 
     # Leases
@@ -952,9 +914,9 @@ class Store:
         life = None if member is None else member.origin
         if is_over(record, self._now, self.wall_offset, life):
             self._leases.own(record)
-            self._tombstones.setdefault(record.dot, (record, self._now))
+            self._aside.tombstones.setdefault(record.dot, (record, self._now))
             return
-        self._tombstones.pop(record.dot, None)
+        self._aside.tombstones.pop(record.dot, None)
         self._leases.add(record)
         self.live += 1
         if self._leases.is_shown(record):
@@ -972,7 +934,7 @@ class Store:
         """A lease is over, or abandoned: from now on it is a tombstone."""
         before = self._seen(record)
         self._end_lease(record)
-        self._tombstones[record.dot] = (record, self._now)
+        self._aside.tombstones[record.dot] = (record, self._now)
         self.expired += 1
         self._note(record)
         self._tell(before, record, Cause.EXPIRED)
@@ -1023,9 +985,6 @@ class Store:
     def _in_slot(self, record: Record) -> bool:
         return self._slots[record.kind].get(record.slot) is record
 
-    def _in_grave(self, record: Record) -> bool:
-        return self._graves.get((record.kind, record.slot), {}).get(record.origin) is record
-
     def _is_settled(self, origin: Origin, sequence: int) -> bool:
         """Whether all is covered here that the origin covered when it wrote that."""
         if origin == self.origin:
@@ -1036,72 +995,6 @@ class Store:
         if sequence > self.floor.get(origin, 0):
             self.floor[origin] = sequence
             self._note_origin(origin)
-
-    def _is_guarded(self, record: Record) -> bool:
-        """Whether something kept aside supersedes the record."""
-        name = (record.kind, record.slot)
-        return any(
-            wins(kept, record) for aside in (self._guards, self._graves) for kept in aside.get(name, {}).values()
-        )
-
-    def _keep_aside(self, loser: Record, winner: Record | None = None) -> None:
-        """Keep a superseded record as a guard or a grave, if it must be. Counters are never deleted, and need neither.
-
-        One of an origin is enough for a slot, the last: when it was written, its origin covered all that it covered
-        for those before.
-        """
-        if loser.kind not in (_REGISTER, _SET_ELEMENT):
-            return
-        if loser.deletes:
-            self._bury(loser, winner)
-            return
-        origin = loser.origin
-        if self._is_settled(origin, loser.sequence):
-            return
-        if winner is not None and winner.origin == origin and winner.sequence >= loser.sequence:
-            return
-        kept = self._guards.setdefault((loser.kind, loser.slot), {})
-        other = kept.get(origin)
-        if other is None or other.sequence < loser.sequence:
-            kept[origin] = loser
-            self._note(loser)
-            if other is not None:
-                self._note(other)
-
-    def _bury(self, loser: Record, winner: Record | None) -> None:
-        """Keep a superseded tombstone, unless its origin has made a later one of the slot."""
-        origin, name = loser.origin, (loser.kind, loser.slot)
-        other = self._graves.get(name, {}).get(origin)
-        later = [kept for kept in (other, winner) if kept is not None and kept.origin == origin and kept.deletes]
-        if any(kept.sequence > loser.sequence for kept in later) or (winner is not None and winner.dot == loser.dot):
-            self._tombstones.pop(loser.dot, None)
-            return
-        if other is not None:
-            self._exhume(other)
-            self._tombstones.pop(other.dot, None)
-        self._tombstones.setdefault(loser.dot, (loser, self._now))  # a lease may have been live until now
-        self._graves.setdefault(name, {})[origin] = loser
-        self._grave_logs.setdefault(origin, Log()).add(loser)
-        self._note(loser)
-
-    def _exhume(self, record: Record) -> None:
-        """Let go of a grave."""
-        name = (record.kind, record.slot)
-        del self._graves[name][record.origin]
-        if not self._graves[name]:
-            del self._graves[name]
-        self._note(record)
-        self._grave_logs[record.origin].discard(self._in_grave)
-
-    def _settle(self) -> None:
-        """Let go of guards that are settled by now."""
-        for name, kept in list(self._guards.items()):
-            for origin, record in list(kept.items()):
-                if self._is_settled(origin, record.sequence):
-                    del kept[origin]
-                    self._note(record)
-            if not kept:
-                del self._guards[name]
 
     def _index_member(self, record: Record) -> None:
         slot: Any = record.slot
@@ -1141,11 +1034,6 @@ class Store:
 
 
 _since = itemgetter(0)
-
-
-def _anew(record: Record) -> Record:
-    """The same record as another object. Logs tell what has gone from what has come (back) by the object."""
-    return Record(record.kind, record.slot, record.origin, record.sequence, record.clock, record.content)
 
 
 def member_of(record: Record) -> Member:

@@ -17,6 +17,7 @@ from gossip_grpc.core import records as records_module
 from gossip_grpc.core import requests as requests_module
 from gossip_grpc.core import store as store_module
 from gossip_grpc.core import sync as sync_module
+from gossip_grpc.core.aside import Aside
 from gossip_grpc.core.clock import LamportClock
 from gossip_grpc.core.coverage import Coverage
 from gossip_grpc.core.engine import Engine
@@ -284,10 +285,10 @@ def tombstone_forgotten_at_once() -> list[Patch]:
     """A tombstone is forgotten when it is made, and nobody is told of the floor."""
 
     def purge(self: Store, now: float, retention: float) -> int:
-        dead = [record for record, _ in self._tombstones.values() if self._in_slot(record)]
+        dead = [record for record, _ in self._aside.tombstones.values() if self._in_slot(record)]
         for record in dead:
             self._remove(record)
-            del self._tombstones[record.dot]
+            del self._aside.tombstones[record.dot]
         return len(dead)
 
     return [(Store, "purge", purge)]
@@ -310,10 +311,10 @@ def purged_unsettled() -> list[Patch]:
 def graves_forgotten() -> list[Patch]:
     """A superseded tombstone is not kept."""
 
-    def bury(self: Store, loser: Record, winner: Record | None) -> None:
-        self._tombstones.pop(loser.dot, None)
+    def bury(self: Aside, loser: Record, winner: Record | None, now: float) -> None:
+        self.tombstones.pop(loser.dot, None)
 
-    return [(Store, "_bury", bury)]
+    return [(Aside, "bury", bury)]
 
 
 def purged_without_floor() -> list[Patch]:
@@ -377,7 +378,7 @@ def ended_value_forgotten_at_once() -> list[Patch]:
     def age(self: Store, record: Record) -> None:
         original(self, record)
         self._remove(record)
-        del self._tombstones[record.dot]
+        del self._aside.tombstones[record.dot]
 
     return [(Store, "_age", age)]
 
@@ -387,12 +388,12 @@ def ended_values_never_purged() -> list[Patch]:
     original = Store.purge
 
     def purge(self: Store, now: float, retention: float) -> int:
-        aging = self._tombstones
-        self._tombstones = {dot: entry for dot, entry in aging.items() if not entry[0].is_lease}
-        before = set(self._tombstones)
+        aging = self._aside.tombstones
+        self._aside.tombstones = {dot: entry for dot, entry in aging.items() if not entry[0].is_lease}
+        before = set(self._aside.tombstones)
         purged = original(self, now, retention)
-        gone = before - self._tombstones.keys()
-        self._tombstones = {dot: entry for dot, entry in aging.items() if dot not in gone}
+        gone = before - self._aside.tombstones.keys()
+        self._aside.tombstones = {dot: entry for dot, entry in aging.items() if dot not in gone}
         return purged
 
     return [(Store, "purge", purge)]
