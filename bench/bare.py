@@ -13,7 +13,8 @@ import grpc.aio
 
 from gossip_grpc.channels import OPTIONS
 from gossip_grpc.gen.gossip.v1 import peer_pb2
-from gossip_grpc.node import SERVER_OPTIONS, run_loop
+from gossip_grpc.listeners import peer_options
+from gossip_grpc.node import run_loop
 from gossip_grpc.wire import PROTOCOL
 
 SERVICE = "gossip.v1.PeerService"
@@ -43,7 +44,7 @@ async def serve(source: str) -> None:
         for raw in chunks:
             yield raw
 
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=peer_options())
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_stream_rpc_method_handler(stream)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Pull": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -9,8 +9,10 @@ from typing import Any
 
 import grpc.aio
 
+from gossip_grpc.config import Config
 from gossip_grpc.gen.gossip.v1 import common_pb2, kv_pb2
-from gossip_grpc.node import SERVER_OPTIONS, run_loop
+from gossip_grpc.listeners import client_options
+from gossip_grpc.node import run_loop
 
 SERVICE = kv_pb2.DESCRIPTOR.services_by_name["KeyValueService"].full_name
 
@@ -31,7 +33,7 @@ async def serve() -> None:
         request_deserializer=kv_pb2.KeyValueServicePutRequest.FromString,
         response_serializer=kv_pb2.KeyValueServicePutResponse.SerializeToString,
     )
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=client_options(Config()))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Put": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -25,6 +25,7 @@ from gossip_grpc.settings import AddressList, AddressText, Choice, Number, Rule,
 
 LogFormat = Literal["auto", "json", "console"]
 Profile = Literal["lan", "wan", "local"]
+Switch = Literal["off", "on"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 PREFIX = "GOSSIP_"
@@ -231,6 +232,15 @@ class Config:
         trade_off="Too low: writes spread by rounds of anti-entropy, in seconds rather than milliseconds. Too high: "
         "each write is sent many times to nodes that have it.",
         flag="--fanout",
+    )
+    channelz: Switch = _setting(  # noqa: RUF009 - it makes the field
+        "off",
+        rule=Choice(words=get_args(Switch)),
+        help="Whether clients may ask for the connections of this process, by the service grpc.channelz.v1: who is "
+        "connected, and what each connection has sent, received and waits for.",
+        trade_off="on: everybody who reaches `client_listen` sees the addresses of all clients and peers, and if the "
+        "node is embedded in a program, of all else that this program does by gRPC. off: connections can be looked at "
+        "from outside only.",
     )
     profile: Profile = _setting(  # noqa: RUF009 - it makes the field
         "lan",
@@ -452,6 +462,23 @@ class Config:
         help="How many receipts of additions with a `request_id` the node keeps; of more it forgets the oldest first.",
         trade_off="Too low: an addition that is made again after that many others counts twice. Too high: each takes "
         "about half a kilobyte of memory.",
+    )
+    max_connection_age: float = _setting(
+        3600.0,
+        rule=_seconds(0, 604_800),
+        help="After how long a client's connection takes no more calls, give or take a tenth; the client opens another "
+        "one for those that follow, and resolves the node's name again. Calls in progress go on. 0 for never.",
+        trade_off="Too low: connections are opened again and again. Too high: clients that reach the cluster by one "
+        "name, or by a load balancer, stay with the nodes that they have, and new nodes have nothing to do.",
+    )
+    max_connection_age_grace: float = _setting(
+        0.0,
+        rule=_seconds(0, 604_800),
+        help="How long calls in progress may go on after `max_connection_age`; then they end with UNAVAILABLE. 0 for "
+        "as long as they like, so that whoever watches is never cut off for the age of the connection.",
+        trade_off="Too low: large backups break off, and whoever watches must resume often: the clients of this "
+        "package do so by themselves, others must with their last token. Too high: those who watch stay with "
+        "the node that they have.",
     )
     chunk_bytes: int = _setting(
         _LIMITS.chunk_bytes,

@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
 
-from gossip_grpc.errors import LimitError, ProtocolError, Reason, RemoteError
+from gossip_grpc.errors import LimitError, LocalError, ProtocolError, Reason, RemoteError
 from gossip_grpc.logs import get_logger
+from gossip_grpc.settings import shown
 
 DOMAIN = "gossip-grpc"
 """The domain of google.rpc.ErrorInfo."""
@@ -49,21 +50,40 @@ STATUS: dict[Reason, grpc.StatusCode] = {
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
 }
 
+# Where the same call, made again, may well succeed though the caller changes nothing, and repeats nothing by that.
+#
+# Not here, though they may pass: MEMBER_UNREACHABLE, for that a member does not answer is what Ping was to find out;
+# RECORD_LIMIT, for room comes of deletions, and those of a day ago; BROKEN_TRANSFER, for it is the transfer that begins
+# anew, and not the call; NOT_ON_DISK, for the write stands and would be made twice.
 RETRY_SECONDS = {
     Reason.NOT_READY: 1,
+    # At this address another node may answer, or this one, started again.
     Reason.STOPPING: 1,
     Reason.SYNC_LIMIT: 1,
+    # The node goes on fetching what the session has seen, so the next attempt finds it further.
+    Reason.SESSION_BEHIND: 1,
     Reason.SESSION_LIMIT: 1,
+    # Its place in the log is kept: with its token a watcher misses nothing.
+    Reason.SLOW_WATCHER: 1,
+    # Watchers stay for long, and those that hang up without a word are found out after half a minute.
+    Reason.WATCH_LIMIT: 5,
     Reason.DISK_FAILED: 1,
 }
-"""Where trying again helps, and after how long: sent as google.rpc.RetryInfo."""
+"""Where trying again helps, and after how many seconds: sent as google.rpc.RetryInfo."""
+
+MESSAGE_BYTES = 1000
+"""Longest message of an error. It travels two or three times in a trailer, of which many clients take 8 KiB at most."""
+
+REQUEST_BYTES = 8 << 20
+"""Largest request that is decoded. Some bytes may stand for many times as many in memory."""
 
 
 def status_of(error: ProtocolError) -> RpcStatus:
     """The google.rpc.Status that tells a caller of an error: ErrorInfo, and BadRequest if a field is to blame."""
+    message = _clipped(str(error))
     details: list[Message] = [ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if error.field:
-        violation = BadRequest.FieldViolation(field=error.field, description=str(error))
+        violation = BadRequest.FieldViolation(field=error.field, description=message)
         details.append(BadRequest(field_violations=[violation]))
     if error.reason in RETRY_SECONDS:
         retry = RetryInfo()
@@ -75,7 +95,13 @@ def status_of(error: ProtocolError) -> RpcStatus:
         box.Pack(detail)
         packed.append(box)
     number, _ = STATUS[error.reason].value
-    return RpcStatus(code=number, message=str(error), details=packed)
+    return RpcStatus(code=number, message=message, details=packed)
+
+
+def _clipped(text: str) -> str:
+    """The text without what is too much of it: it may quote what the caller sent."""
+    raw = text.encode(errors="replace")
+    return text if len(raw) <= MESSAGE_BYTES else raw[: MESSAGE_BYTES - 3].decode(errors="ignore") + "..."
 
 
 async def _abort(context: Any, error: ProtocolError) -> None:
@@ -88,6 +114,8 @@ class Edge(grpc.aio.ServerInterceptor):
     """Decodes requests, runs the handler, encodes responses; turns every error into a status.
 
     Args:
+        listener: what this is the edge of, in words, for who calls what is not there.
+        limits: the limits on what is sent, in words, for who sends too much.
         seen: called with the sizes in bytes of what came in and what goes out.
         refused: called with the caller's address and each error that came of what it sent.
         patience: seconds that a caller may take to make room for a further response of a stream; None for ever.
@@ -95,10 +123,14 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def __init__(
         self,
+        listener: str,
+        limits: str,
         seen: Callable[[int, int], None],
         refused: Callable[[str, ProtocolError], None],
         patience: float | None = None,
     ) -> None:
+        self._listener = listener
+        self._limits = limits
         self._seen = seen
         self._patience = patience
         self._refused = refused
@@ -115,13 +147,39 @@ class Edge(grpc.aio.ServerInterceptor):
         handler = self._handlers.get(method)
         if handler is None:
             handler = await continuation(handler_call_details)
-            if handler is None or not method.startswith("/gossip.v1."):
+            if handler is None:
+                return self._unknown(method)
+            if not method.startswith("/gossip.v1."):
                 return handler
             handler = self._handlers[method] = self._wrap(handler)
         return handler
 
+    def _unknown(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        """For a method that is not here: it may be any of the four kinds, so nothing is read."""
+        error = LocalError(
+            f"this is {self._listener}, and it has no method {shown(method.removeprefix('/'))}; is it the right "
+            "address, and is the node as new as its caller?",
+            reason=Reason.NOT_IMPLEMENTED,
+        )
+
+        async def unknown(_: object, context: Any) -> None:
+            await _abort(context, error)
+
+        return grpc.stream_stream_rpc_method_handler(unknown)
+
+    def _decoder(self, decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        def decoded(raw: bytes) -> Any:
+            if len(raw) > REQUEST_BYTES:
+                raise LimitError(
+                    f"the message has {len(raw):,} bytes; at most {REQUEST_BYTES:,} are taken: {self._limits}",
+                    reason=Reason.MESSAGE_LIMIT,
+                )
+            return decode(raw)
+
+        return decoded
+
     def _wrap(self, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
-        decode = handler.request_deserializer
+        decode = self._decoder(handler.request_deserializer)
         encode = handler.response_serializer
         if handler.unary_unary:
             behaviour = handler.unary_unary
@@ -143,7 +201,8 @@ class Edge(grpc.aio.ServerInterceptor):
         return grpc.unary_stream_rpc_method_handler(self._streaming(handler))
 
     def _streaming(self, handler: Any) -> Callable[[bytes, Any], Awaitable[None]]:
-        stream, decode, encode = handler.unary_stream, handler.request_deserializer, handler.response_serializer
+        stream, encode = handler.unary_stream, handler.response_serializer
+        decode = self._decoder(handler.request_deserializer)
 
         async def streaming(raw: bytes, context: Any) -> None:
             self._seen(len(raw), 0)
@@ -177,7 +236,8 @@ class Edge(grpc.aio.ServerInterceptor):
         )
 
     def _uploading(self, handler: Any) -> Callable[[AsyncIterator[bytes], Any], Awaitable[bytes]]:
-        behaviour, decode, encode = handler.stream_unary, handler.request_deserializer, handler.response_serializer
+        behaviour, encode = handler.stream_unary, handler.response_serializer
+        decode = self._decoder(handler.request_deserializer)
 
         async def requests(raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
             async for raw in raws:

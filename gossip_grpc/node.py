@@ -19,14 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from gossip_grpc import __version__, addresses, wire
 from gossip_grpc.changes import Changes
-from gossip_grpc.channels import RECEIVE_BYTES
 from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncEvents, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.failures import error_for
 from gossip_grpc.client.results import Session
@@ -49,20 +45,15 @@ from gossip_grpc.errors import (
     UnavailableError,
 )
 from gossip_grpc.gen.gossip.v1 import (
-    cluster_pb2,
     cluster_pb2_grpc,
     common_pb2,
-    counter_pb2,
     counter_pb2_grpc,
-    event_pb2,
     event_pb2_grpc,
-    kv_pb2,
     kv_pb2_grpc,
-    peer_pb2,
     peer_pb2_grpc,
-    set_pb2,
     set_pb2_grpc,
 )
+from gossip_grpc.listeners import CLIENT_SERVICES, PEER_SERVICES, Common, client_options, peer_options
 from gossip_grpc.logs import configure, get_logger
 from gossip_grpc.member_events import MemberEvents
 from gossip_grpc.scheduler import Scheduler
@@ -81,18 +72,6 @@ from gossip_grpc.watching import Watchers
 
 T = TypeVar("T")
 
-CLIENT_SERVICES = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in (
-        (kv_pb2, "KeyValueService"),
-        (counter_pb2, "CounterService"),
-        (set_pb2, "SetService"),
-        (event_pb2, "EventService"),
-        (cluster_pb2, "ClusterService"),
-    )
-)
-PEER_SERVICES = (peer_pb2.DESCRIPTOR.services_by_name["PeerService"].full_name,)
-
 LEAVE_ACKS = 2
 """Peers that must hold the leave record before a leaving node stops; all of them if there are fewer."""
 
@@ -104,17 +83,6 @@ STOP_GRACE = 0.5
 
 STALLED = 30.0
 """Seconds after which a client that takes nothing of what it watches is cut off."""
-
-SERVER_OPTIONS = (
-    # Without it two processes share a port and each gets some of the calls.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", RECEIVE_BYTES),
-    ("grpc.max_send_message_length", RECEIVE_BYTES),
-    # Clients that watch ask now and then whether the node is still there (see client/clients.py); gRPC would take that
-    # for an attack, and cut them off.
-    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
-)
-"""Options of both listeners."""
 
 
 class Node(AsyncCluster):
@@ -147,7 +115,7 @@ class Node(AsyncCluster):
         self.sessions: Sessions
         self._services = _Services(self)
         self._servers: list[grpc.aio.Server] = []
-        self._health = health.aio.HealthServicer()
+        self._common: list[Common] = []
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._stopped = False
@@ -161,8 +129,8 @@ class Node(AsyncCluster):
         loop = asyncio.get_running_loop()
         self.started = loop.time()
         origin, store = self._open_storage()
-        peer_server, peer_port = self._listen("peer_listen", config.peer_listen)
-        client_server, client_port = self._listen("client_listen", config.client_listen)
+        peer_server, peer_port = self._listen("peer_listen", self._peer_edge(), peer_options())
+        client_server, client_port = self._listen("client_listen", self._client_edge(), client_options(config))
         self.peer_address = config.peer_address(peer_port)
         self.client_address = config.client_address(client_port)
         if self.storage is not None:
@@ -188,10 +156,9 @@ class Node(AsyncCluster):
         )
         self.sessions = Sessions(self.scheduler)
         self._register(peer_server, client_server)
-        for service in ("", *CLIENT_SERVICES):
-            await self._health.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)
-        for service in PEER_SERVICES:
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        for_peers, for_clients = self._common
+        await for_peers.set_serving(serving=True)  # it is by peers that the node becomes ready
+        await for_clients.set_serving(serving=False)
         await peer_server.start()
         await client_server.start()
         self._log.info(
@@ -211,6 +178,7 @@ class Node(AsyncCluster):
             return
         self._stopped = True
         self.request_stop("stopping")
+        await self._end_serving()
         peers = await self.leave() if self.failure is None else 0
         await self.scheduler.stop()
         self.sessions.close()
@@ -227,7 +195,7 @@ class Node(AsyncCluster):
         engine, scheduler = self.engine, self.scheduler
         if self._leave_end is None:
             self._leave_end = scheduler.now() + self.config.leave_timeout
-            await self._health.enter_graceful_shutdown()
+            await self._end_serving()
         engine.leave(scheduler.now())
         scheduler.pump()
         while len(engine.leave_acks) < min(LEAVE_ACKS, len(engine.membership.reachable_peers())):
@@ -347,8 +315,9 @@ class Node(AsyncCluster):
         if not self.started:
             raise UnavailableError("the node has not been started; use it inside of `async with Node(...) as node:`")
 
-    def _listen(self, name: str, address: str) -> tuple[grpc.aio.Server, int]:
-        server = grpc.aio.server(interceptors=[self._edge(name)], options=SERVER_OPTIONS)
+    def _listen(self, name: str, edge: Edge, options: Sequence[tuple[str, int]]) -> tuple[grpc.aio.Server, int]:
+        address: str = getattr(self.config, name)
+        server = grpc.aio.server(interceptors=[edge], options=options)
         self._servers.insert(0, server)  # clients' before peers', when they are stopped
         try:
             port = server.add_insecure_port(address)
@@ -356,10 +325,20 @@ class Node(AsyncCluster):
             raise ConfigError(f"{name}: cannot listen on {address}: {_why_not(address)}") from error
         return server, port
 
-    def _edge(self, name: str) -> Edge:
-        if name == "client_listen":
-            return Edge(seen=_ignore, refused=_ignore, patience=STALLED)
+    def _client_edge(self) -> Edge:
+        limits = ", ".join(
+            f"{name} is {getattr(self.limits, name):,}"
+            for name in ("max_value_bytes", "max_element_bytes", "max_event_bytes")
+        )
+        return Edge(
+            f"the client listener of a gossip-grpc node of version {__version__}",
+            f"{limits}; make several calls of many elements or entries",
+            seen=_ignore,
+            refused=_ignore,
+            patience=STALLED,
+        )
 
+    def _peer_edge(self) -> Edge:
         def seen(received: int, sent: int) -> None:
             self.engine.counters.bytes_received += received
             self.engine.counters.bytes_sent += sent
@@ -370,7 +349,9 @@ class Node(AsyncCluster):
                 host = who.rpartition(":")[0]
                 self.scheduler.complain("refused a peer's message", host, str(error), reason=str(error.reason))
 
-        return Edge(seen, refused)
+        return Edge(
+            f"the peer listener of a gossip-grpc node of version {__version__}", "send smaller chunks", seen, refused
+        )
 
     def _register(self, peer_server: grpc.aio.Server, client_server: grpc.aio.Server) -> None:
         services = self._services
@@ -380,9 +361,10 @@ class Node(AsyncCluster):
         set_pb2_grpc.add_SetServiceServicer_to_server(services.set, client_server)
         event_pb2_grpc.add_EventServiceServicer_to_server(services.event, client_server)
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(services.cluster, client_server)
-        for server, names in ((peer_server, PEER_SERVICES), (client_server, CLIENT_SERVICES)):
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-            reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        self._common = [
+            Common(peer_server, PEER_SERVICES),
+            Common(client_server, CLIENT_SERVICES, channelz_on=self.config.channelz == "on"),
+        ]
 
     def _open_storage(self) -> tuple[Origin, Store | None]:
         """Who this node is, and what a former run has left on its disk, if it has one."""
@@ -479,8 +461,12 @@ class Node(AsyncCluster):
             self.request_stop("superseded by a newer node of the same id")
 
     async def _serve(self) -> None:
-        for service in ("", *CLIENT_SERVICES):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        _, for_clients = self._common
+        await for_clients.set_serving(serving=True)
+
+    async def _end_serving(self) -> None:
+        for common in self._common:
+            await common.end()
 
 
 class _Services:

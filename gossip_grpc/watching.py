@@ -241,7 +241,11 @@ async def follow(
             yield view.current(cause, tokens(last))
             continue
         if log.closed:
-            raise NotReadyError("the node stops; watch another one", reason=Reason.STOPPING)
+            raise NotReadyError(
+                "the node stops; watch another one",
+                reason=Reason.STOPPING,
+                metadata={} if pieces is not None else {"resume_token": tokens(last)},
+            )
         if log.is_too_slow(last, slack, loop.time()):
             raise LimitError(
                 f"this watcher is {log.number - last} events behind; "

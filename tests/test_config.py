@@ -110,6 +110,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "zone": ("eu west/räck 1", "eu west/räck 1"),
     "tags": ("role=cache, note=a=b,empty=", {"role": "cache", "note": "a=b", "empty": ""}),
     "fanout": ("0", 0),
+    "channelz": ("on", "on"),
     "profile": ("wan", "wan"),
     "gossip_interval": ("0.25", 0.25),
     "rumor_interval": ("0", 0.0),
@@ -138,6 +139,8 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "max_inbound_syncs": ("1", 1),
     "max_event_bytes": ("1", 1),
     "max_watchers": ("0", 0),
+    "max_connection_age": ("600", 600.0),
+    "max_connection_age_grace": ("0.5", 0.5),
     "max_receipts": ("7", 7),
     "chunk_bytes": ("4096", 4096),
 }
@@ -278,6 +281,7 @@ BAD_TEXT: list[tuple[str, str, str]] = [
     ("event_retention", "0.5", "a number from 1 to 86,400 seconds"),
     ("request_retention", "0.5", "a number from 1 to 31,536,000 seconds"),
     ("seed_interval", "0", "a number from 0.01 to 3,600 seconds"),
+    ("channelz", "yes", "one of off, on"),
     ("profile", "LAN", "one of lan, wan, local"),
     ("heartbeat_interval", "0", "a number from 0.01 to 60 seconds"),
     ("phi_threshold", "0", "a number from 0.5 to 100"),
@@ -298,6 +302,8 @@ BAD_TEXT: list[tuple[str, str, str]] = [
     ("max_inbound_syncs", "0", "an integer from 1 to 1,024"),
     ("max_event_bytes", "0", "an integer from 1 to 1,048,576 bytes"),
     ("max_watchers", "-1", "an integer from 0 to 100,000"),
+    ("max_connection_age", "-1", "a number from 0 to 604,800 seconds"),
+    ("max_connection_age_grace", "1e9", "a number from 0 to 604,800 seconds"),
     ("max_receipts", "-1", "an integer from 0 to 100,000,000"),
     ("chunk_bytes", "1023", "an integer from 1,024 to 1,048,576 bytes"),
 ]
