@@ -26,7 +26,7 @@ WITH_TOOLS := PATH="$(TOOLS):$$PATH"
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .PHONY: help setup demo test clients soak lint format buf-lint freeze proto proto-check docs api docs-check site site-serve \
-  bench build package theory clean
+  bench build package theory transcript clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ bench: $(VENV)/dev.stamp ## Run the benchmarks
 
 theory: $(VENV)/dev.stamp ## Make the plots and tables of theory.md and failure-detection.md anew (ARGS=--check compares)
 	$(BIN)/python docs/theory.py $(ARGS)
+
+transcript: $(VENV)/dev.stamp .tools/grpcurl-$(GRPCURL_VERSION).stamp ## Run the commands of docs/grpcurl.md anew, and put into it what they print
+	@$(WITH_TOOLS) $(BIN)/python -m tests.transcripts docs/grpcurl.md
 
 build: .tools/build.stamp ## Build sdist and wheel into dist/: the same commit gives the same bytes
 	rm -rf dist
