@@ -20,9 +20,10 @@ import (
 )
 
 const (
-	attemptTimeout = 5 * time.Second  // what one node gets to answer in
-	callTimeout    = 20 * time.Second // what all nodes together get
-	pause          = 200 * time.Millisecond
+	attemptTimeout = 5 * time.Second        // what one node gets to answer in
+	callTimeout    = 20 * time.Second       // what all nodes together get
+	pause          = 200 * time.Millisecond // when all nodes have failed; twice as long each time that they fail again
+	maxPause       = 2 * time.Second        // but no longer than this
 )
 
 // Node is one node of the cluster, with the stubs of its services.
@@ -31,6 +32,7 @@ type Node struct {
 	KV      gossipv1.KeyValueServiceClient
 	Counter gossipv1.CounterServiceClient
 	Set     gossipv1.SetServiceClient
+	Event   gossipv1.EventServiceClient
 	Cluster gossipv1.ClusterServiceClient
 	conn    *grpc.ClientConn
 }
@@ -65,11 +67,17 @@ func Dial(addresses []string) (*Cluster, error) {
 			KV:      gossipv1.NewKeyValueServiceClient(conn),
 			Counter: gossipv1.NewCounterServiceClient(conn),
 			Set:     gossipv1.NewSetServiceClient(conn),
+			Event:   gossipv1.NewEventServiceClient(conn),
 			Cluster: gossipv1.NewClusterServiceClient(conn),
 			conn:    conn,
 		})
 	}
 	return cluster, nil
+}
+
+// StartingAt is the same nodes and connections, for one that asks another node first.
+func (c *Cluster) StartingAt(index int) *Cluster {
+	return &Cluster{Nodes: c.Nodes, current: index % len(c.Nodes)}
 }
 
 // Close closes all connections.
@@ -95,8 +103,9 @@ func (c *Cluster) leave(failed *Node) {
 	}
 }
 
-// Call asks the current node, and the others while it makes sense. It is for reads, and for writes that say what is to
-// be: Put, Delete, Add and Remove of a set. It is not for adding to a counter, which counts twice if it is done twice.
+// Call asks the current node, and the others while it makes sense. It is for reads, and for writes that do no harm if
+// they are done twice: Put, Delete, Add and Remove of a set; and Add of a counter and Publish, if they have a request_id
+// that stays the same.
 func Call[T any](ctx context.Context, c *Cluster, call func(context.Context, *Node) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -107,7 +116,7 @@ func Call[T any](ctx context.Context, c *Cluster, call func(context.Context, *No
 			return answer, err
 		}
 		c.leave(node)
-		if attempt%len(c.Nodes) == 0 && !rest(ctx) {
+		if attempt%len(c.Nodes) == 0 && !rest(ctx, attempt/len(c.Nodes)) {
 			return answer, err
 		}
 	}
@@ -122,20 +131,23 @@ func ask[T any](ctx context.Context, node *Node, call func(context.Context, *Nod
 // movesOn tells whether another node is worth asking.
 func movesOn(err error) bool {
 	if info := Info(err); info != nil {
-		// The node has answered, and did nothing. With any other reason the next one would answer the same.
+		// The node has answered, and done nothing. So SESSION_BEHIND is no unknown outcome, though its code is
+		// DeadlineExceeded, too. For any other reason the next node would refuse it as well.
 		return slices.Contains([]string{"NOT_READY", "STOPPING", "SESSION_BEHIND"}, info.Reason)
 	}
-	// Nobody knows whether it took effect.
+	// No node says so: nobody knows whether the call took effect.
 	code := status.Code(err)
 	return code == codes.Unavailable || code == codes.DeadlineExceeded
 }
 
-// rest waits a moment, not the same for all clients; false if there is no time left.
-func rest(ctx context.Context) bool {
+// rest waits, not equally long for all clients, so that they do not all come at once to a node that is back. It is false
+// if there is no time left.
+func rest(ctx context.Context, failures int) bool {
+	wait := min(pause<<(min(failures, 10)-1), maxPause)
 	select {
 	case <-ctx.Done():
 		return false
-	case <-time.After(pause/2 + rand.N(pause)):
+	case <-time.After(wait/2 + rand.N(wait)):
 		return true
 	}
 }
@@ -150,26 +162,46 @@ func Info(err error) *errdetails.ErrorInfo {
 	return nil
 }
 
-// Watch yields what there is below a prefix and every change of it, for ever. When a node fails or cuts a slow watcher
-// off, it goes on where it was: at that node without loss or repeat; at another one with RESET and a snapshot.
-// Breaking out of the loop ends it; an event's token resumes it.
+// Watch yields what there is below a prefix and every change of it, for ever.
 func (c *Cluster) Watch(ctx context.Context, prefix, token string, session *Session) iter.Seq2[*gossipv1.KeyValueServiceWatchResponse, error] {
-	return func(yield func(*gossipv1.KeyValueServiceWatchResponse, error) bool) {
+	return follow(ctx, c, token, func(ctx context.Context, node *Node, token string) (grpc.ServerStreamingClient[gossipv1.KeyValueServiceWatchResponse], error) {
+		return node.KV.Watch(ctx, &gossipv1.KeyValueServiceWatchRequest{
+			Prefix: prefix, ResumeToken: token, Session: session.Token(),
+		})
+	})
+}
+
+// Subscribe yields the events of some topics that come from now on, or after a token, for ever.
+func (c *Cluster) Subscribe(ctx context.Context, topics []string, token string) iter.Seq2[*gossipv1.EventServiceSubscribeResponse, error] {
+	return follow(ctx, c, token, func(ctx context.Context, node *Node, token string) (grpc.ServerStreamingClient[gossipv1.EventServiceSubscribeResponse], error) {
+		return node.Event.Subscribe(ctx, &gossipv1.EventServiceSubscribeRequest{Topics: topics, ResumeToken: token})
+	})
+}
+
+// follow is a stream that goes on where it was when a node fails or cuts a slow reader off: at that node without loss or
+// repeat; another one sends RESET and what it has. Breaking out of the loop ends it; the ResumeToken of what was received
+// resumes it later.
+func follow[T any, P interface {
+	*T
+	GetResumeToken() string
+}](
+	ctx context.Context, c *Cluster, token string,
+	begin func(context.Context, *Node, string) (grpc.ServerStreamingClient[T], error),
+) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		for failures := 0; ; {
 			node := c.Current()
-			stream, err := node.KV.Watch(ctx, &gossipv1.KeyValueServiceWatchRequest{
-				Prefix: prefix, ResumeToken: token, Session: session.Token(),
-			})
+			stream, err := begin(ctx, node, token)
 			for err == nil {
-				var event *gossipv1.KeyValueServiceWatchResponse
-				if event, err = stream.Recv(); err == nil {
+				var told *T
+				if told, err = stream.Recv(); err == nil {
 					failures = 0
-					if event.ResumeToken != "" {
-						token = event.ResumeToken
+					if next := P(told).GetResumeToken(); next != "" {
+						token = next
 					}
-					if !yield(event, nil) {
+					if !yield(told, nil) {
 						return
 					}
 				}
@@ -183,7 +215,7 @@ func (c *Cluster) Watch(ctx context.Context, prefix, token string, session *Sess
 				return
 			}
 			c.leave(node)
-			if failures++; failures%len(c.Nodes) == 0 && !rest(ctx) {
+			if failures++; failures%len(c.Nodes) == 0 && !rest(ctx, failures/len(c.Nodes)) {
 				yield(nil, err)
 				return
 			}

@@ -3,7 +3,8 @@
 //	tour PREFIX ADDRESS...
 package main
 
-//go:generate buf generate
+// The first time takes as long as the plugins take to build, which may be more than the two minutes that are usual.
+//go:generate buf generate --timeout 20m
 
 import (
 	"context"
@@ -14,8 +15,10 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -28,6 +31,7 @@ const (
 	tasks        = 8
 	addsPerTask  = 25
 	handOvers    = 20
+	attempts     = 10
 	beatsBefore  = 5                // writes before the tour is ready for the node's death
 	beatsAfter   = 10               // writes after it
 	patience     = 60 * time.Second // how long the tour waits for a node to die, and to come back
@@ -54,18 +58,17 @@ func main() {
 type tour struct {
 	cluster *Cluster
 	prefix  string
-	session *Session // of all steps before the failover
+	session *Session // of all that the tour has written
 	names   map[*Node]string
-	order   []string // the nodes' names in the order of the addresses
+	order   []string     // the nodes' names in the order of the addresses
+	visits  atomic.Int64 // additions to the counter that were acknowledged
 }
 
 type fields map[string]any
 
 func (t *tour) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		t.connect, t.put, t.get, t.list, t.watch, t.count, t.collect, t.members,
-		// Here: publish and subscribe, once the nodes have an EventService.
-		t.failures, t.handOver, t.failover,
+		t.connect, t.put, t.get, t.list, t.watch, t.count, t.collect, t.members, t.subscribe, t.failures, t.handOver, t.failover,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -98,7 +101,7 @@ func (t *tour) put(ctx context.Context) error {
 		"kv/unicode":  text("Grüße, 世界 🐌"),
 	}
 	for key, value := range values {
-		if err := t.write(ctx, key, value, t.session); err != nil {
+		if err := t.write(ctx, key, value); err != nil {
 			return err
 		}
 	}
@@ -109,7 +112,7 @@ func (t *tour) put(ctx context.Context) error {
 func (t *tour) get(ctx context.Context) error {
 	values := fields{}
 	for _, key := range []string{"kv/blob", "kv/greeting", "kv/unicode"} {
-		value, err := t.read(ctx, key, t.session)
+		value, err := t.read(ctx, key)
 		if err != nil {
 			return err
 		}
@@ -120,7 +123,7 @@ func (t *tour) get(ctx context.Context) error {
 }
 
 func (t *tour) list(ctx context.Context) error {
-	keys, pages, err := t.keys(ctx, t.cluster.Current(), "kv/", 2, t.session)
+	keys, pages, err := t.keys(ctx, t.cluster.Current(), "kv/", 2)
 	if err != nil {
 		return err
 	}
@@ -129,7 +132,7 @@ func (t *tour) list(ctx context.Context) error {
 }
 
 func (t *tour) watch(ctx context.Context) error {
-	if err := t.write(ctx, "watched/a", text("0"), t.session); err != nil {
+	if err := t.write(ctx, "watched/a", text("0")); err != nil {
 		return err
 	}
 	var seen []string
@@ -141,8 +144,8 @@ func (t *tour) watch(ctx context.Context) error {
 		seen = append(seen, t.describe(event))
 		if event.Kind == gossipv1.KeyValueEventKind_KEY_VALUE_EVENT_KIND_CURRENT {
 			err = errors.Join(
-				t.write(ctx, "watched/a", text("1"), t.session),
-				t.write(ctx, "watched/a", text("2"), t.session),
+				t.write(ctx, "watched/a", text("1")),
+				t.write(ctx, "watched/a", text("2")),
 			)
 			if err != nil {
 				return err
@@ -156,10 +159,10 @@ func (t *tour) watch(ctx context.Context) error {
 	say("watch", fields{"events": seen})
 
 	// Nobody watches now; the token brings what was missed.
-	if err := t.remove(ctx, "watched/a", t.session); err != nil {
+	if err := t.remove(ctx, "watched/a"); err != nil {
 		return err
 	}
-	if err := t.write(ctx, "watched/b", text("3"), t.session); err != nil {
+	if err := t.write(ctx, "watched/b", text("3")); err != nil {
 		return err
 	}
 	seen = nil
@@ -181,16 +184,12 @@ func (t *tour) watch(ctx context.Context) error {
 func (t *tour) count(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for task := range tasks {
-		node := t.cluster.Nodes[task%len(t.cluster.Nodes)]
+		nodes := t.cluster.StartingAt(task)
 		group.Go(func() error {
 			for range addsPerTask {
-				answer, err := ask(groupCtx, node, func(ctx context.Context, node *Node) (*gossipv1.CounterServiceAddResponse, error) {
-					return node.Counter.Add(ctx, &gossipv1.CounterServiceAddRequest{Key: t.prefix + "visits", Amount: 1})
-				})
-				if err != nil {
+				if err := t.add(groupCtx, nodes); err != nil {
 					return err
 				}
-				t.session.Merge(answer.Session)
 			}
 			return nil
 		})
@@ -200,7 +199,7 @@ func (t *tour) count(ctx context.Context) error {
 	}
 	values := fields{}
 	for _, node := range t.cluster.Nodes {
-		value, err := t.visits(ctx, node)
+		value, err := t.visitsAt(ctx, node)
 		if err != nil {
 			return err
 		}
@@ -261,11 +260,71 @@ func (t *tour) members(ctx context.Context) error {
 	return nil
 }
 
+func (t *tour) subscribe(ctx context.Context) error {
+	publisher, subscriber := t.cluster.StartingAt(1), t.cluster.StartingAt(2)
+	topics := []string{t.prefix + "news/*"}
+	again := uuid.NewString()
+	var seen []string
+	var token string
+	for told, err := range subscriber.Subscribe(ctx, topics, "") {
+		if err != nil {
+			return err
+		}
+		seen = append(seen, t.describeTold(told))
+		if told.Kind == gossipv1.SubscriptionEventKind_SUBSCRIPTION_EVENT_KIND_CURRENT {
+			err = errors.Join(
+				t.publish(ctx, publisher, "news/a", "1", uuid.NewString()),
+				// Twice, as if the first answer had been lost: it is one event.
+				t.publish(ctx, publisher, "news/b", "2", again),
+				t.publish(ctx, publisher, "news/b", "2", again),
+				t.publish(ctx, publisher, "news/a", "3", uuid.NewString()),
+			)
+			if err != nil {
+				return err
+			}
+		}
+		if told.Event.GetPayload().GetText() == "3" {
+			token = told.ResumeToken
+			break
+		}
+	}
+	say("subscribe", fields{"events": seen})
+
+	// Nobody subscribes now; the token brings what was missed.
+	err := errors.Join(
+		t.publish(ctx, publisher, "news/b", "4", uuid.NewString()),
+		t.publish(ctx, publisher, "news/a", "5", uuid.NewString()),
+	)
+	if err != nil {
+		return err
+	}
+	seen = nil
+	for told, err := range subscriber.Subscribe(ctx, topics, token) {
+		if err != nil {
+			return err
+		}
+		if told.Kind != gossipv1.SubscriptionEventKind_SUBSCRIPTION_EVENT_KIND_CURRENT {
+			seen = append(seen, t.describeTold(told))
+		}
+		if told.Event.GetPayload().GetText() == "5" {
+			break
+		}
+	}
+	say("subscribe resumed", fields{"events": seen})
+	return nil
+}
+
 func (t *tour) failures(ctx context.Context) error {
-	for _, key := range []string{t.prefix + "missing", ""} {
-		_, err := Call(ctx, t.cluster, func(ctx context.Context, node *Node) (*gossipv1.KeyValueServiceGetResponse, error) {
-			return node.KV.Get(ctx, &gossipv1.KeyValueServiceGetRequest{Key: key})
-		})
+	nobody := &gossipv1.Dot{Origin: &gossipv1.Origin{NodeId: "nobody", Generation: 1}, Sequence: 1}
+	for _, call := range []struct {
+		timeout time.Duration
+		request *gossipv1.KeyValueServiceGetRequest
+	}{
+		{attemptTimeout, &gossipv1.KeyValueServiceGetRequest{Key: t.prefix + "missing"}},
+		{attemptTimeout, &gossipv1.KeyValueServiceGetRequest{Key: ""}},
+		{time.Second, &gossipv1.KeyValueServiceGetRequest{Key: "any", Session: &gossipv1.Session{Dots: []*gossipv1.Dot{nobody}}}},
+	} {
+		err := t.refusal(ctx, call.timeout, call.request)
 		info := Info(err)
 		if info == nil {
 			return fmt.Errorf("an error with a reason was expected, not %w", err)
@@ -293,7 +352,7 @@ func (t *tour) handOver(ctx context.Context) error {
 			return err
 		}
 		t.session.Merge(put.Session)
-		got, err := ask(ctx, nodes[(round+1)%len(nodes)], t.getAt("handed", t.session))
+		got, err := ask(ctx, nodes[(round+1)%len(nodes)], t.getAt("handed"))
 		if err != nil && status.Code(err) != codes.NotFound {
 			return err
 		}
@@ -325,26 +384,20 @@ func (t *tour) failover(ctx context.Context) error {
 			break
 		}
 	}
-	// Each beat is a key of its own: a write that is retried elsewhere must not hide one that was acknowledged here.
-	beats := &Session{}
+
+	moved := make(chan struct{})
+	group, groupCtx := errgroup.WithContext(ctx)
+	for task := range tasks {
+		group.Go(func() error { return t.addUntil(groupCtx, t.cluster.StartingAt(task), moved) })
+	}
 	var written []string
-	begun := time.Now()
-	for after := 0; after < beatsAfter; {
-		if time.Since(begun) > patience {
-			return fmt.Errorf("no node has failed in %v", patience)
-		}
-		key := fmt.Sprintf("beats/%06d", len(written))
-		if err := t.beat(ctx, key, beats); err != nil {
-			return err
-		}
-		written = append(written, key)
-		if len(written) == beatsBefore {
-			say("ready for failover", fields{"node": t.names[from]})
-		}
-		if t.cluster.Current() != from {
-			after++
-		}
-		time.Sleep(betweenBeats)
+	group.Go(func() (err error) {
+		defer close(moved)
+		written, err = t.beats(groupCtx, from)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return err
 	}
 	say("failover", fields{"from": t.names[from], "to": t.names[t.cluster.Current()], "info": fields{"beats": len(written)}})
 
@@ -352,7 +405,7 @@ func (t *tour) failover(ctx context.Context) error {
 	for event := range watched {
 		seen = append(seen, event)
 		if event == "CURRENT" {
-			if err := t.beat(ctx, "watched/c", beats); err != nil {
+			if err := t.beat(ctx, "watched/c"); err != nil {
 				return err
 			}
 		}
@@ -365,17 +418,77 @@ func (t *tour) failover(ctx context.Context) error {
 	if _, err := awaitReady(ctx, from); err != nil {
 		return err
 	}
-	found, _, err := t.keys(ctx, from, "beats/", 0, beats)
+	found, _, err := t.keys(ctx, from, "beats/", 0)
 	if err != nil {
 		return err
 	}
 	missing := slices.DeleteFunc(written, func(key string) bool { return slices.Contains(found, key) })
-	visits, err := t.visits(ctx, from)
+	surplus, err := t.surplus(ctx)
 	if err != nil {
 		return err
 	}
-	say("return", fields{"node": t.names[from], "missing": len(missing), "visits": visits})
+	say("return", fields{
+		"node": t.names[from], "missing": len(missing), "surplus": surplus, "info": fields{"visits": t.visits.Load()},
+	})
 	return nil
+}
+
+func (t *tour) addUntil(ctx context.Context, nodes *Cluster, done <-chan struct{}) error {
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-time.After(betweenBeats):
+			if err := t.add(ctx, nodes); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// beats writes until some time after a node has failed, and returns the keys written. Each is a key of its own: a write
+// that is retried elsewhere must not hide one that was acknowledged here.
+func (t *tour) beats(ctx context.Context, from *Node) ([]string, error) {
+	var written []string
+	begun := time.Now()
+	for after := 0; after < beatsAfter; {
+		if time.Since(begun) > patience {
+			return nil, fmt.Errorf("no node has failed in %v", patience)
+		}
+		key := fmt.Sprintf("beats/%06d", len(written))
+		if err := t.beat(ctx, key); err != nil {
+			return nil, err
+		}
+		written = append(written, key)
+		if len(written) == beatsBefore {
+			say("ready for failover", fields{"node": t.names[from]})
+		}
+		if t.cluster.Current() != from {
+			after++
+		}
+		time.Sleep(betweenBeats)
+	}
+	return written, nil
+}
+
+// surplus tells how much more each node has counted than was acknowledged. It waits until none has: what a node counted
+// just before it died, and another one again, is taken back once the two have met.
+func (t *tour) surplus(ctx context.Context) (map[string]int64, error) {
+	for begun := time.Now(); ; rest(ctx, 1) {
+		surplus := map[string]int64{}
+		exact := true
+		for _, node := range t.cluster.Nodes {
+			value, err := t.visitsAt(ctx, node)
+			if err != nil {
+				return nil, err
+			}
+			surplus[t.names[node]] = value - t.visits.Load()
+			exact = exact && value == t.visits.Load()
+		}
+		if exact || time.Since(begun) > patience {
+			return surplus, nil
+		}
+	}
 }
 
 // awaitReady waits until a node takes calls, again or for the first time.
@@ -387,7 +500,7 @@ func awaitReady(ctx context.Context, node *Node) (*gossipv1.ClusterServiceGetSta
 		if err == nil && answer.Ready {
 			return answer, nil
 		}
-		if !rest(ctx) {
+		if !rest(ctx, 1) {
 			return nil, fmt.Errorf("%s is not ready: %w", node.Address, err)
 		}
 	}
@@ -405,52 +518,84 @@ func (t *tour) putAt(key string, value *gossipv1.Value, session *Session) func(c
 	}
 }
 
-func (t *tour) getAt(key string, session *Session) func(context.Context, *Node) (*gossipv1.KeyValueServiceGetResponse, error) {
+func (t *tour) getAt(key string) func(context.Context, *Node) (*gossipv1.KeyValueServiceGetResponse, error) {
 	return func(ctx context.Context, node *Node) (*gossipv1.KeyValueServiceGetResponse, error) {
-		return node.KV.Get(ctx, &gossipv1.KeyValueServiceGetRequest{Key: t.prefix + key, Session: session.Token()})
+		return node.KV.Get(ctx, &gossipv1.KeyValueServiceGetRequest{Key: t.prefix + key, Session: t.session.Token()})
 	}
 }
 
-func (t *tour) write(ctx context.Context, key string, value *gossipv1.Value, session *Session) error {
-	answer, err := Call(ctx, t.cluster, t.putAt(key, value, session))
-	session.Merge(answer.GetSession())
+func (t *tour) write(ctx context.Context, key string, value *gossipv1.Value) error {
+	answer, err := Call(ctx, t.cluster, t.putAt(key, value, t.session))
+	t.session.Merge(answer.GetSession())
 	return err
 }
 
-func (t *tour) read(ctx context.Context, key string, session *Session) (*gossipv1.Value, error) {
-	answer, err := Call(ctx, t.cluster, t.getAt(key, session))
+func (t *tour) read(ctx context.Context, key string) (*gossipv1.Value, error) {
+	answer, err := Call(ctx, t.cluster, t.getAt(key))
 	return answer.GetEntry().GetValue(), err
 }
 
 // beat writes without sending the session along, so that it waits for nothing: what was written in the last moments of
 // a node that died may be on that node's disk alone until it is back.
-func (t *tour) beat(ctx context.Context, key string, session *Session) error {
+func (t *tour) beat(ctx context.Context, key string) error {
 	answer, err := Call(ctx, t.cluster, t.putAt(key, text("beat"), nil))
-	session.Merge(answer.GetSession())
+	t.session.Merge(answer.GetSession())
 	return err
 }
 
-func (t *tour) remove(ctx context.Context, key string, session *Session) error {
+func (t *tour) remove(ctx context.Context, key string) error {
 	answer, err := Call(ctx, t.cluster, func(ctx context.Context, node *Node) (*gossipv1.KeyValueServiceDeleteResponse, error) {
-		return node.KV.Delete(ctx, &gossipv1.KeyValueServiceDeleteRequest{Key: t.prefix + key, Session: session.Token()})
+		return node.KV.Delete(ctx, &gossipv1.KeyValueServiceDeleteRequest{Key: t.prefix + key, Session: t.session.Token()})
 	})
-	session.Merge(answer.GetSession())
+	t.session.Merge(answer.GetSession())
 	return err
 }
 
-func (t *tour) visits(ctx context.Context, node *Node) (int64, error) {
+// add counts one visit; once, however often and wherever it is tried.
+func (t *tour) add(ctx context.Context, nodes *Cluster) error {
+	request := &gossipv1.CounterServiceAddRequest{Key: t.prefix + "visits", Amount: 1, RequestId: uuid.NewString()}
+	answer, err := Call(ctx, nodes, func(ctx context.Context, node *Node) (*gossipv1.CounterServiceAddResponse, error) {
+		return node.Counter.Add(ctx, request)
+	})
+	if err != nil {
+		return err
+	}
+	t.session.Merge(answer.Session)
+	t.visits.Add(1)
+	return nil
+}
+
+func (t *tour) visitsAt(ctx context.Context, node *Node) (int64, error) {
 	answer, err := ask(ctx, node, func(ctx context.Context, node *Node) (*gossipv1.CounterServiceGetResponse, error) {
 		return node.Counter.Get(ctx, &gossipv1.CounterServiceGetRequest{Key: t.prefix + "visits", Session: t.session.Token()})
 	})
 	return answer.GetCounter().GetValue(), err
 }
 
+func (t *tour) publish(ctx context.Context, nodes *Cluster, topic, payload, requestID string) error {
+	request := &gossipv1.EventServicePublishRequest{Topic: t.prefix + topic, Payload: text(payload), RequestId: requestID}
+	_, err := Call(ctx, nodes, func(ctx context.Context, node *Node) (*gossipv1.EventServicePublishResponse, error) {
+		return node.Event.Publish(ctx, request)
+	})
+	return err
+}
+
+// refusal is the error with which the node refuses a call. One without a reason is not the node's: ask again.
+func (t *tour) refusal(ctx context.Context, timeout time.Duration, request *gossipv1.KeyValueServiceGetRequest) (err error) {
+	for attempt := 0; attempt < attempts && Info(err) == nil; attempt++ {
+		attemptCtx, cancel := context.WithTimeout(ctx, timeout)
+		_, err = t.cluster.Current().KV.Get(attemptCtx, request)
+		cancel()
+	}
+	return err
+}
+
 // keys lists the keys below a prefix as one node knows them, and tells in how many pages they came.
-func (t *tour) keys(ctx context.Context, node *Node, below string, pageSize int32, session *Session) (keys []string, pages int, err error) {
+func (t *tour) keys(ctx context.Context, node *Node, below string, pageSize int32) (keys []string, pages int, err error) {
 	for token := ""; pages == 0 || token != ""; pages++ {
 		answer, err := ask(ctx, node, func(ctx context.Context, node *Node) (*gossipv1.KeyValueServiceListResponse, error) {
 			return node.KV.List(ctx, &gossipv1.KeyValueServiceListRequest{
-				Prefix: t.prefix + below, PageSize: pageSize, PageToken: token, Session: session.Token(),
+				Prefix: t.prefix + below, PageSize: pageSize, PageToken: token, Session: t.session.Token(),
 			})
 		})
 		if err != nil {
@@ -492,6 +637,14 @@ func (t *tour) describe(event *gossipv1.KeyValueServiceWatchResponse) string {
 	}
 	if event.Entry != nil {
 		line += "=" + show(event.Entry.Value)
+	}
+	return line
+}
+
+func (t *tour) describeTold(told *gossipv1.EventServiceSubscribeResponse) string {
+	line := strings.TrimPrefix(told.Kind.String(), "SUBSCRIPTION_EVENT_KIND_")
+	if event := told.Event; event != nil {
+		line += " " + strings.TrimPrefix(event.Topic, t.prefix) + "=" + show(event.Payload)
 	}
 	return line
 }

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol, Self, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
-from gossip.v1 import cluster_pb2_grpc, counter_pb2_grpc, kv_pb2, kv_pb2_grpc, set_pb2_grpc
+from gossip.v1 import (
+    cluster_pb2_grpc,
+    counter_pb2_grpc,
+    event_pb2,
+    event_pb2_grpc,
+    kv_pb2,
+    kv_pb2_grpc,
+    set_pb2_grpc,
+)
 from grpc_status import rpc_status
 from session import Session
 
@@ -22,9 +30,12 @@ CALL_TIMEOUT = 20.0
 """Seconds that all nodes together get."""
 
 PAUSE = 0.2
+"""Seconds to wait when all nodes have failed; twice as long each time that they fail again ..."""
 
-# The node has answered with one of these, and did nothing: another node may do it. With any other reason the next one
-# would answer the same.
+MAX_PAUSE = 2.0
+"""... but no longer than this."""
+
+# Another node may do what a node has refused for one of these reasons. For any other, it would refuse it as well.
 ASK_ANOTHER = frozenset({"NOT_READY", "STOPPING", "SESSION_BEHIND"})
 
 OPTIONS = (
@@ -41,6 +52,15 @@ T = TypeVar("T")
 D = TypeVar("D", bound=Message)
 
 
+class Told(Protocol):
+    """What a stream tells, and where to go on after it."""
+
+    resume_token: str
+
+
+E = TypeVar("E", bound=Told)
+
+
 class Node:
     """One node, with the stubs of its services."""
 
@@ -50,13 +70,18 @@ class Node:
         self.kv = kv_pb2_grpc.KeyValueServiceStub(self.channel)
         self.counter = counter_pb2_grpc.CounterServiceStub(self.channel)
         self.set = set_pb2_grpc.SetServiceStub(self.channel)
+        self.event = event_pb2_grpc.EventServiceStub(self.channel)
         self.cluster = cluster_pb2_grpc.ClusterServiceStub(self.channel)
 
 
 class Cluster:
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self.nodes = [Node(address) for address in addresses]
-        self._current = 0
+    def __init__(self, nodes: Sequence[Node], first: int = 0) -> None:
+        self.nodes = nodes
+        self._current = first
+
+    def starting_at(self, index: int) -> Self:
+        """The same nodes and connections, for one that asks another node first."""
+        return type(self)(self.nodes, index % len(self.nodes))
 
     async def close(self) -> None:
         await asyncio.gather(*(node.channel.close() for node in self.nodes))
@@ -69,8 +94,8 @@ class Cluster:
     async def call(self, call: Callable[[Node], Awaitable[T]]) -> T:
         """Ask the current node, and the others while it makes sense.
 
-        For reads, and for writes that say what is to be: Put, Delete, Add and Remove of a set. Not for adding to a
-        counter, which counts twice if it is done twice.
+        For reads, and for writes that do no harm if they are done twice: Put, Delete, Add and Remove of a set; and Add
+        of a counter and Publish, if they have a request_id that stays the same.
         """
         failures = 0
         async with asyncio.timeout(CALL_TIMEOUT):
@@ -84,29 +109,47 @@ class Cluster:
                 self._leave(node)
                 failures += 1
                 if failures % len(self.nodes) == 0:
-                    await rest()
+                    await rest(failures // len(self.nodes))
 
-    async def watch(
+    def watch(
         self, prefix: str, token: str = "", session: Session | None = None
     ) -> AsyncGenerator[kv_pb2.KeyValueServiceWatchResponse, None]:
-        """What there is below a prefix and every change of it, for ever.
+        """What there is below a prefix and every change of it, for ever."""
 
-        When a node fails or cuts a slow watcher off, it goes on where it was: at that node without loss or repeat; at
-        another one with RESET and a snapshot. An event's token resumes it later.
-        """
-        failures = 0
-        while True:
-            node = self.current
-            stream = node.kv.Watch(
+        def begin(node: Node, token: str) -> AsyncIterator[kv_pb2.KeyValueServiceWatchResponse]:
+            return node.kv.Watch(
                 kv_pb2.KeyValueServiceWatchRequest(
                     prefix=prefix, resume_token=token, session=session.token() if session else None
                 )
             )
+
+        return self._follow(begin, token)
+
+    def subscribe(
+        self, topics: Sequence[str], token: str = ""
+    ) -> AsyncGenerator[event_pb2.EventServiceSubscribeResponse, None]:
+        """The events of some topics that come from now on, or after a token, for ever."""
+
+        def begin(node: Node, token: str) -> AsyncIterator[event_pb2.EventServiceSubscribeResponse]:
+            return node.event.Subscribe(event_pb2.EventServiceSubscribeRequest(topics=topics, resume_token=token))
+
+        return self._follow(begin, token)
+
+    async def _follow(self, begin: Callable[[Node, str], AsyncIterator[E]], token: str) -> AsyncGenerator[E, None]:
+        """A stream that goes on where it was when a node fails or cuts a slow reader off.
+
+        At that node without loss or repeat; another one sends RESET and what it has. The resume_token of what was
+        received resumes it later.
+        """
+        failures = 0
+        while True:
+            node = self.current
+            stream = begin(node, token)
             try:
-                async for event in stream:
+                async for told in stream:
                     failures = 0
-                    token = event.resume_token or token
-                    yield event
+                    token = told.resume_token or token
+                    yield told
             except grpc.aio.AioRpcError as error:
                 info = detail(error, ErrorInfo)
                 if info and info.reason == "SLOW_WATCHER":
@@ -119,7 +162,7 @@ class Cluster:
             self._leave(node)
             failures += 1
             if failures % len(self.nodes) == 0:
-                await rest()
+                await rest(failures // len(self.nodes))
 
     def _leave(self, failed: Node) -> None:
         # Unless another task has done so already.
@@ -130,8 +173,10 @@ class Cluster:
 def _moves_on(error: grpc.aio.AioRpcError) -> bool:
     info = detail(error, ErrorInfo)
     if info:
+        # The node has answered, and done nothing. So SESSION_BEHIND is no unknown outcome, though its code is
+        # DEADLINE_EXCEEDED, too.
         return info.reason in ASK_ANOTHER
-    # Nobody knows whether it took effect.
+    # No node says so: nobody knows whether the call took effect.
     return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
@@ -145,6 +190,6 @@ def detail(error: grpc.aio.AioRpcError, kind: type[D]) -> D | None:
     return None
 
 
-async def rest() -> None:
-    """A moment, not the same for all clients."""
-    await asyncio.sleep(random.uniform(PAUSE / 2, PAUSE * 1.5))
+async def rest(failures: int = 1) -> None:
+    """Wait, not equally long for all clients, so that they do not all come at once to a node that is back."""
+    await asyncio.sleep(min(PAUSE * 2 ** (failures - 1), MAX_PAUSE) * random.uniform(0.5, 1.5))

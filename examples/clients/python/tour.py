@@ -9,19 +9,22 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import AsyncGenerator, Sequence
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from time import monotonic
 
 import grpc
 import grpc.aio
 from cluster import ATTEMPT_TIMEOUT, Cluster, Node, detail, rest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
-from gossip.v1 import cluster_pb2, common_pb2, counter_pb2, kv_pb2, set_pb2
+from gossip.v1 import cluster_pb2, common_pb2, counter_pb2, event_pb2, kv_pb2, set_pb2
 from session import Session
 
 TASKS = 8
 ADDS_PER_TASK = 25
 HAND_OVERS = 20
+ATTEMPTS = 10
 BEATS_BEFORE = 5  # writes before the tour is ready for the node's death
 BEATS_AFTER = 10  # writes after it
 PATIENCE = 60.0  # seconds that the tour waits for a node to die, and to come back
@@ -34,8 +37,9 @@ class Tour:
     def __init__(self, prefix: str, cluster: Cluster) -> None:
         self.prefix = prefix
         self.cluster = cluster
-        self.session = Session()  # of all steps before the failover
+        self.session = Session()  # of all that the tour has written
         self.names: dict[Node, str] = {}
+        self.visits = 0  # additions to the counter that were acknowledged
 
     async def run(self) -> None:
         await self.connect()
@@ -46,7 +50,7 @@ class Tour:
         await self.count()
         await self.collect()
         await self.members()
-        # Here: publish and subscribe, once the nodes have an EventService.
+        await self.subscribe()
         await self.failures()
         await self.hand_over()
         await self.failover()
@@ -66,58 +70,56 @@ class Tour:
             "kv/unicode": Value(text="Grüße, 世界 🐌"),
         }
         for key, value in values.items():
-            await self.write(key, value, self.session)
+            await self.write(key, value)
         say("put", count=len(values))
 
     async def get(self) -> None:
         values = {}
         for key in ("kv/blob", "kv/greeting", "kv/unicode"):
-            answer = await self.cluster.call(lambda node, key=key: self.get_at(node, key, self.session))
+            answer = await self.cluster.call(lambda node, key=key: self.get_at(node, key))
             values[key] = show(answer.entry.value)
         say("get", values=values)
 
     async def list(self) -> None:
-        keys, pages = await self.keys(self.cluster.current, "kv/", self.session, page_size=2)
+        keys, pages = await self.keys(self.cluster.current, "kv/", page_size=2)
         say("list", keys=keys, pages=pages)
 
     async def watch(self) -> None:
-        await self.write("watched/a", Value(text="0"), self.session)
-        seen = []
-        watch = self.cluster.watch(self.prefix + "watched/", session=self.session)
-        async for event in watch:
-            seen.append(self.describe(event))
-            if event.kind == kv_pb2.KEY_VALUE_EVENT_KIND_CURRENT:
-                await self.write("watched/a", Value(text="1"), self.session)
-                await self.write("watched/a", Value(text="2"), self.session)
-            if event.entry.value.text == "2":
-                break
-        await watch.aclose()
+        await self.write("watched/a", Value(text="0"))
+        seen, token = [], ""
+        async with aclosing(self.cluster.watch(self.prefix + "watched/", session=self.session)) as watch:
+            async for event in watch:
+                seen.append(self.describe(event))
+                if event.kind == kv_pb2.KEY_VALUE_EVENT_KIND_CURRENT:
+                    await self.write("watched/a", Value(text="1"))
+                    await self.write("watched/a", Value(text="2"))
+                token = event.resume_token
+                if event.entry.value.text == "2":
+                    break
         say("watch", events=seen)
 
         # Nobody watches now; the token brings what was missed.
-        await self.remove("watched/a", self.session)
-        await self.write("watched/b", Value(text="3"), self.session)
+        await self.remove("watched/a")
+        await self.write("watched/b", Value(text="3"))
         seen = []
-        watch = self.cluster.watch(self.prefix + "watched/", event.resume_token, self.session)
-        async for event in watch:
-            if event.kind != kv_pb2.KEY_VALUE_EVENT_KIND_CURRENT:
-                seen.append(self.describe(event))
-            if event.entry.value.text == "3":
-                break
-        await watch.aclose()
+        async with aclosing(self.cluster.watch(self.prefix + "watched/", token, self.session)) as watch:
+            async for event in watch:
+                if event.kind != kv_pb2.KEY_VALUE_EVENT_KIND_CURRENT:
+                    seen.append(self.describe(event))
+                if event.entry.value.text == "3":
+                    break
         say("watch resumed", events=seen)
 
     async def count(self) -> None:
-        async def add(node: Node) -> None:
+        async def add(nodes: Cluster) -> None:
             for _ in range(ADDS_PER_TASK):
-                request = counter_pb2.CounterServiceAddRequest(key=self.prefix + "visits", amount=1)
-                self.session.merge((await node.counter.Add(request, timeout=ATTEMPT_TIMEOUT)).session)
+                await self.add(nodes)
 
-        nodes = self.cluster.nodes
         async with asyncio.TaskGroup() as group:
             for task in range(TASKS):
-                group.create_task(add(nodes[task % len(nodes)]))
-        say("counter", tasks=TASKS, values={self.names[node]: await self.visits(node) for node in nodes})
+                group.create_task(add(self.cluster.starting_at(task)))
+        values = {self.names[node]: await self.visits_at(node) for node in self.cluster.nodes}
+        say("counter", tasks=TASKS, values=values)
 
     async def collect(self) -> None:
         key = self.prefix + "colours"
@@ -155,21 +157,54 @@ class Tour:
         answer = await self.cluster.call(lambda node: node.cluster.ListMembers(request, timeout=ATTEMPT_TIMEOUT))
         say("members", alive=[member.node_id for member in answer.members])
 
+    async def subscribe(self) -> None:
+        publisher, subscriber = self.cluster.starting_at(1), self.cluster.starting_at(2)
+        topics = [self.prefix + "news/*"]
+        seen, token = [], ""
+        async with aclosing(subscriber.subscribe(topics)) as events:
+            async for told in events:
+                seen.append(self.describe_told(told))
+                if told.kind == event_pb2.SUBSCRIPTION_EVENT_KIND_CURRENT:
+                    await self.publish(publisher, "news/a", "1")
+                    # Twice, as if the first answer had been lost: it is one event.
+                    request_id = str(uuid.uuid4())
+                    await self.publish(publisher, "news/b", "2", request_id)
+                    await self.publish(publisher, "news/b", "2", request_id)
+                    await self.publish(publisher, "news/a", "3")
+                token = told.resume_token
+                if told.event.payload.text == "3":
+                    break
+        say("subscribe", events=seen)
+
+        # Nobody subscribes now; the token brings what was missed.
+        await self.publish(publisher, "news/b", "4")
+        await self.publish(publisher, "news/a", "5")
+        seen = []
+        async with aclosing(subscriber.subscribe(topics, token)) as events:
+            async for told in events:
+                if told.kind != event_pb2.SUBSCRIPTION_EVENT_KIND_CURRENT:
+                    seen.append(self.describe_told(told))
+                if told.event.payload.text == "5":
+                    break
+        say("subscribe resumed", events=seen)
+
     async def failures(self) -> None:
-        for key in (self.prefix + "missing", ""):
-            request = kv_pb2.KeyValueServiceGetRequest(key=key)
-            try:
-                await self.cluster.call(lambda node, request=request: node.kv.Get(request, timeout=ATTEMPT_TIMEOUT))
-            except grpc.aio.AioRpcError as error:
-                info = detail(error, ErrorInfo) or ErrorInfo()
-                wrong = detail(error, BadRequest) or BadRequest()
-                say(
-                    "error",
-                    code=error.code().value[0],
-                    domain=info.domain,
-                    reason=info.reason,
-                    fields=[violation.field for violation in wrong.field_violations],
-                )
+        nobody = common_pb2.Dot(origin=common_pb2.Origin(node_id="nobody", generation=1), sequence=1)
+        for timeout, request in (
+            (ATTEMPT_TIMEOUT, kv_pb2.KeyValueServiceGetRequest(key=self.prefix + "missing")),
+            (ATTEMPT_TIMEOUT, kv_pb2.KeyValueServiceGetRequest(key="")),
+            (1.0, kv_pb2.KeyValueServiceGetRequest(key="any", session=common_pb2.Session(dots=[nobody]))),
+        ):
+            error = await self.refusal(lambda node, t=timeout, request=request: node.kv.Get(request, timeout=t))
+            info = detail(error, ErrorInfo) or ErrorInfo()
+            wrong = detail(error, BadRequest) or BadRequest()
+            say(
+                "error",
+                code=error.code().value[0],
+                domain=info.domain,
+                reason=info.reason,
+                fields=[violation.field for violation in wrong.field_violations],
+            )
 
     async def hand_over(self) -> None:
         nodes = self.cluster.nodes
@@ -178,7 +213,7 @@ class Tour:
             put = await self.put_at(nodes[number % len(nodes)], "handed", Value(text=str(number)), self.session)
             self.session.merge(put.session)
             try:
-                got = await self.get_at(nodes[(number + 1) % len(nodes)], "handed", self.session)
+                got = await self.get_at(nodes[(number + 1) % len(nodes)], "handed")
                 stale += got.entry.value.text != str(number)
             except grpc.aio.AioRpcError as error:
                 if error.code() != grpc.StatusCode.NOT_FOUND:
@@ -188,11 +223,45 @@ class Tour:
 
     async def failover(self) -> None:
         origin = self.cluster.current
-        watch = self.cluster.watch(self.prefix + "watched/")
-        await self.until(watch, "CURRENT")
+        moved = asyncio.Event()
 
-        # Each beat is a key of its own: a write that is retried elsewhere must not hide one that was acknowledged here.
-        beats = Session()
+        async def add(nodes: Cluster) -> None:
+            while not moved.is_set():
+                await self.add(nodes)
+                await asyncio.sleep(BETWEEN_BEATS)
+
+        async with aclosing(self.cluster.watch(self.prefix + "watched/")) as watch:
+            await self.until(watch, "CURRENT")
+            async with asyncio.TaskGroup() as group:
+                for task in range(TASKS):
+                    group.create_task(add(self.cluster.starting_at(task)))
+                written = await self.beats(origin)
+                moved.set()
+            info = {"beats": len(written)}
+            say("failover", **{"from": self.names[origin], "to": self.names[self.cluster.current]}, info=info)
+
+            seen = await self.until(watch, "CURRENT")
+            await self.beat("watched/c")
+            seen += await self.until(watch, "PUT watched/c=text:beat")
+            say("watch moved", events=seen)
+
+        await await_ready(origin)
+        found, _ = await self.keys(origin, "beats/")
+        missing = set(written) - set(found)
+        surplus = await self.surplus()
+        say(
+            "return",
+            node=self.names[origin],
+            missing=len(missing),
+            surplus=surplus,
+            info={"visits": self.visits},
+        )
+
+    async def beats(self, origin: Node) -> Sequence[str]:
+        """Write until some time after a node has failed; returns the keys written.
+
+        Each is a key of its own: a write that is retried elsewhere must not hide one that was acknowledged here.
+        """
         written: list[str] = []
         begun = monotonic()
         after = 0
@@ -200,28 +269,25 @@ class Tour:
             if monotonic() - begun > PATIENCE:
                 raise TimeoutError(f"no node has failed in {PATIENCE:g} s")
             key = f"beats/{len(written):06}"
-            await self.beat(key, beats)
+            await self.beat(key)
             written.append(key)
             if len(written) == BEATS_BEFORE:
                 say("ready for failover", node=self.names[origin])
             after += self.cluster.current is not origin
             await asyncio.sleep(BETWEEN_BEATS)
-        say(
-            "failover",
-            info={"beats": len(written)},
-            **{"from": self.names[origin], "to": self.names[self.cluster.current]},
-        )
+        return written
 
-        seen = await self.until(watch, "CURRENT")
-        await self.beat("watched/c", beats)
-        seen += await self.until(watch, "PUT watched/c=text:beat")
-        await watch.aclose()
-        say("watch moved", events=seen)
+    async def surplus(self) -> dict[str, int]:
+        """How much more each node has counted than was acknowledged; waits until none has.
 
-        await await_ready(origin)
-        found, _ = await self.keys(origin, "beats/", beats)
-        missing = set(written) - set(found)
-        say("return", node=self.names[origin], missing=len(missing), visits=await self.visits(origin))
+        What a node counted just before it died, and another one again, is taken back once the two have met.
+        """
+        end = monotonic() + PATIENCE
+        while True:
+            surplus = {self.names[node]: await self.visits_at(node) - self.visits for node in self.cluster.nodes}
+            if not any(surplus.values()) or monotonic() > end:
+                return surplus
+            await rest()
 
     async def until(self, watch: AsyncGenerator[kv_pb2.KeyValueServiceWatchResponse, None], last: str) -> list[str]:
         seen = []
@@ -240,41 +306,67 @@ class Tour:
         request = kv_pb2.KeyValueServicePutRequest(key=self.prefix + key, value=value, session=token)
         return await node.kv.Put(request, timeout=ATTEMPT_TIMEOUT)
 
-    async def get_at(self, node: Node, key: str, session: Session) -> kv_pb2.KeyValueServiceGetResponse:
-        request = kv_pb2.KeyValueServiceGetRequest(key=self.prefix + key, session=session.token())
+    async def get_at(self, node: Node, key: str) -> kv_pb2.KeyValueServiceGetResponse:
+        request = kv_pb2.KeyValueServiceGetRequest(key=self.prefix + key, session=self.session.token())
         return await node.kv.Get(request, timeout=ATTEMPT_TIMEOUT)
 
-    async def write(self, key: str, value: Value, session: Session) -> None:
-        session.merge((await self.cluster.call(lambda node: self.put_at(node, key, value, session))).session)
+    async def write(self, key: str, value: Value) -> None:
+        answer = await self.cluster.call(lambda node: self.put_at(node, key, value, self.session))
+        self.session.merge(answer.session)
 
-    async def beat(self, key: str, session: Session) -> None:
+    async def beat(self, key: str) -> None:
         """Write without sending the session along, so that it waits for nothing.
 
         What was written in the last moments of a node that died may be on that node's disk alone until it is back.
         """
         answer = await self.cluster.call(lambda node: self.put_at(node, key, Value(text="beat"), None))
-        session.merge(answer.session)
+        self.session.merge(answer.session)
 
-    async def remove(self, key: str, session: Session) -> None:
+    async def remove(self, key: str) -> None:
         answer = await self.cluster.call(
             lambda node: node.kv.Delete(
-                kv_pb2.KeyValueServiceDeleteRequest(key=self.prefix + key, session=session.token()),
+                kv_pb2.KeyValueServiceDeleteRequest(key=self.prefix + key, session=self.session.token()),
                 timeout=ATTEMPT_TIMEOUT,
             )
         )
-        session.merge(answer.session)
+        self.session.merge(answer.session)
 
-    async def visits(self, node: Node) -> int:
+    async def add(self, nodes: Cluster) -> None:
+        """Count one visit; once, however often and wherever it is tried."""
+        request = counter_pb2.CounterServiceAddRequest(
+            key=self.prefix + "visits", amount=1, request_id=str(uuid.uuid4())
+        )
+        answer = await nodes.call(lambda node: node.counter.Add(request, timeout=ATTEMPT_TIMEOUT))
+        self.session.merge(answer.session)
+        self.visits += 1
+
+    async def visits_at(self, node: Node) -> int:
         request = counter_pb2.CounterServiceGetRequest(key=self.prefix + "visits", session=self.session.token())
         return (await node.counter.Get(request, timeout=ATTEMPT_TIMEOUT)).counter.value
 
-    async def keys(self, node: Node, below: str, session: Session, page_size: int = 0) -> tuple[Sequence[str], int]:
+    async def publish(self, nodes: Cluster, topic: str, payload: str, request_id: str = "") -> None:
+        request = event_pb2.EventServicePublishRequest(
+            topic=self.prefix + topic, payload=Value(text=payload), request_id=request_id or str(uuid.uuid4())
+        )
+        await nodes.call(lambda node: node.event.Publish(request, timeout=ATTEMPT_TIMEOUT))
+
+    async def refusal(self, call: Callable[[Node], Awaitable[object]]) -> grpc.aio.AioRpcError:
+        """The error with which the node refuses a call. One without a reason is not the node's: ask again."""
+        for _ in range(ATTEMPTS):
+            try:
+                await call(self.cluster.current)
+            except grpc.aio.AioRpcError as error:
+                if detail(error, ErrorInfo):
+                    return error
+        raise AssertionError("the node has refused nothing")
+
+    async def keys(self, node: Node, below: str, page_size: int = 0) -> tuple[Sequence[str], int]:
         """The keys below a prefix as one node knows them, and in how many pages they came."""
         keys: list[str] = []
         pages, token = 0, ""
         while not pages or token:
             request = kv_pb2.KeyValueServiceListRequest(
-                prefix=self.prefix + below, page_size=page_size, page_token=token, session=session.token()
+                prefix=self.prefix + below, page_size=page_size, page_token=token, session=self.session.token()
             )
             answer = await node.kv.List(request, timeout=ATTEMPT_TIMEOUT)
             keys += [entry.key.removeprefix(self.prefix) for entry in answer.entries]
@@ -287,6 +379,12 @@ class Tour:
             line += " " + event.key.removeprefix(self.prefix)
         if event.HasField("entry"):
             line += "=" + show(event.entry.value)
+        return line
+
+    def describe_told(self, told: event_pb2.EventServiceSubscribeResponse) -> str:
+        line = event_pb2.SubscriptionEventKind.Name(told.kind).removeprefix("SUBSCRIPTION_EVENT_KIND_")
+        if told.HasField("event"):
+            line += f" {told.event.topic.removeprefix(self.prefix)}={show(told.event.payload)}"
         return line
 
 
@@ -322,7 +420,7 @@ def say(step: str, **fields: object) -> None:
 
 
 async def main(prefix: str, addresses: Sequence[str]) -> None:
-    cluster = Cluster(addresses)
+    cluster = Cluster([Node(address) for address in addresses])
     try:
         await Tour(prefix, cluster).run()
     finally:

@@ -4,24 +4,30 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::StatusExt;
 
 use crate::gossip::cluster_service_client::ClusterServiceClient;
 use crate::gossip::counter_service_client::CounterServiceClient;
+use crate::gossip::event_service_client::EventServiceClient;
 use crate::gossip::key_value_service_client::KeyValueServiceClient;
 use crate::gossip::set_service_client::SetServiceClient;
-use crate::gossip::{KeyValueServiceWatchRequest, KeyValueServiceWatchResponse};
+use crate::gossip::{
+    EventServiceSubscribeRequest, EventServiceSubscribeResponse, KeyValueServiceWatchRequest,
+    KeyValueServiceWatchResponse,
+};
 use crate::session::Session;
 
 /// What one node gets to answer in.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What all nodes together get.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait when all nodes have failed; twice as long each time that they fail again ...
 const PAUSE: Duration = Duration::from_millis(200);
+/// ... but no longer than this.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// The node has answered with one of these, and did nothing: another node may do it. With any other reason the next one
-/// would answer the same.
+/// Another node may do what a node has refused for one of these reasons. For any other, it would refuse it as well.
 const ASK_ANOTHER: [&str; 3] = ["NOT_READY", "STOPPING", "SESSION_BEHIND"];
 
 /// One node, with the clients of its services; all share one connection, and a copy is cheap.
@@ -31,6 +37,7 @@ pub struct Node {
     pub kv: KeyValueServiceClient<Channel>,
     pub counter: CounterServiceClient<Channel>,
     pub set: SetServiceClient<Channel>,
+    pub event: EventServiceClient<Channel>,
     pub cluster: ClusterServiceClient<Channel>,
 }
 
@@ -47,6 +54,7 @@ impl Node {
             kv: KeyValueServiceClient::new(channel.clone()),
             counter: CounterServiceClient::new(channel.clone()),
             set: SetServiceClient::new(channel.clone()),
+            event: EventServiceClient::new(channel.clone()),
             cluster: ClusterServiceClient::new(channel),
         })
     }
@@ -54,14 +62,19 @@ impl Node {
 
 /// A request with the deadline of one attempt.
 pub fn timed<T>(message: T) -> Request<T> {
+    within(ATTEMPT_TIMEOUT, message)
+}
+
+/// A request with a deadline.
+pub fn within<T>(timeout: Duration, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.set_timeout(ATTEMPT_TIMEOUT);
+    request.set_timeout(timeout);
     request
 }
 
 /// A client of several nodes: it asks one of them, and moves on to the next when that one fails.
 pub struct Cluster {
-    pub nodes: Vec<Node>,
+    pub nodes: Arc<[Node]>,
     position: AtomicUsize,
 }
 
@@ -78,6 +91,14 @@ impl Cluster {
         })
     }
 
+    /// The same nodes and connections, for one that asks another node first.
+    pub fn starting_at(&self, index: usize) -> Arc<Self> {
+        Arc::new(Self {
+            nodes: self.nodes.clone(),
+            position: AtomicUsize::new(index % self.nodes.len()),
+        })
+    }
+
     /// The node that is asked now.
     pub fn current(&self) -> &Node {
         &self.nodes[self.position.load(Ordering::SeqCst)]
@@ -91,8 +112,9 @@ impl Cluster {
             .compare_exchange(failed, next, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Asks the current node, and the others while it makes sense. For reads, and for writes that say what is to be:
-    /// Put, Delete, Add and Remove of a set. Not for adding to a counter, which would count twice if it is done twice.
+    /// Asks the current node, and the others while it makes sense. For reads, and for writes that do no harm if they are
+    /// done twice: Put, Delete, Add and Remove of a set; and Add of a counter and Publish, if they have a request_id that
+    /// stays the same.
     pub async fn call<T>(&self, ask: impl AsyncFn(Node) -> Result<T, Status>) -> Result<T, Status> {
         let end = Instant::now() + CALL_TIMEOUT;
         for attempt in 1.. {
@@ -103,56 +125,122 @@ impl Cluster {
                 outcome => return outcome,
             }
             if attempt % self.nodes.len() == 0 {
-                rest().await;
+                rest(attempt / self.nodes.len()).await;
             }
         }
         unreachable!()
     }
 
-    /// What there is below a prefix and every change of it, for ever. An event's token resumes it later.
-    pub fn watch(self: &Arc<Self>, prefix: String, token: String, session: Option<Arc<Session>>) -> Watch {
-        Watch {
-            cluster: self.clone(),
+    /// What there is below a prefix and every change of it, for ever.
+    pub fn watch(
+        self: &Arc<Self>,
+        prefix: String,
+        resume_token: String,
+        session: Option<Arc<Session>>,
+    ) -> Stream<KeyValueServiceWatchRequest> {
+        let session = session.map(|session| session.token());
+        self.follow(KeyValueServiceWatchRequest {
             prefix,
-            token,
+            resume_token,
             session,
+        })
+    }
+
+    /// The events of some topics that come from now on, or after a token, for ever.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        topics: Vec<String>,
+        resume_token: String,
+    ) -> Stream<EventServiceSubscribeRequest> {
+        self.follow(EventServiceSubscribeRequest {
+            topics,
+            resume_token,
+            ..Default::default()
+        })
+    }
+
+    fn follow<R: Resumable>(self: &Arc<Self>, request: R) -> Stream<R> {
+        Stream {
+            cluster: self.clone(),
+            request,
             node: 0,
-            events: None,
+            messages: None,
             failures: 0,
         }
     }
 }
 
-/// A stream of events; dropping it ends the call. When a node fails or cuts a slow watcher off, it goes on where it was:
-/// at that node without loss or repeat; at another one with RESET and a snapshot.
-pub struct Watch {
+/// A request for a stream that can go on where it was.
+pub trait Resumable: Clone {
+    type Message;
+
+    async fn begin(self, node: Node) -> Result<Response<Streaming<Self::Message>>, Status>;
+    fn token_of(message: &Self::Message) -> &str;
+    fn resume_at(&mut self, token: &str);
+}
+
+impl Resumable for KeyValueServiceWatchRequest {
+    type Message = KeyValueServiceWatchResponse;
+
+    async fn begin(self, mut node: Node) -> Result<Response<Streaming<Self::Message>>, Status> {
+        node.kv.watch(self).await
+    }
+
+    fn token_of(message: &Self::Message) -> &str {
+        &message.resume_token
+    }
+
+    fn resume_at(&mut self, token: &str) {
+        self.resume_token = token.to_owned();
+    }
+}
+
+impl Resumable for EventServiceSubscribeRequest {
+    type Message = EventServiceSubscribeResponse;
+
+    async fn begin(self, mut node: Node) -> Result<Response<Streaming<Self::Message>>, Status> {
+        node.event.subscribe(self).await
+    }
+
+    fn token_of(message: &Self::Message) -> &str {
+        &message.resume_token
+    }
+
+    fn resume_at(&mut self, token: &str) {
+        self.resume_token = token.to_owned();
+    }
+}
+
+/// A stream that goes on where it was when a node fails or cuts a slow reader off: at that node without loss or repeat;
+/// another one sends RESET and what it has. Dropping it ends it; the resume_token of what was received resumes it later.
+pub struct Stream<R: Resumable> {
     cluster: Arc<Cluster>,
-    prefix: String,
-    token: String,
-    session: Option<Arc<Session>>,
+    request: R,
     node: usize,
-    events: Option<Streaming<KeyValueServiceWatchResponse>>,
+    messages: Option<Streaming<R::Message>>,
     failures: usize,
 }
 
-impl Watch {
-    /// Waits for the next event.
-    pub async fn next(&mut self) -> Result<KeyValueServiceWatchResponse, Status> {
+impl<R: Resumable> Stream<R> {
+    /// Waits for the next message.
+    pub async fn next(&mut self) -> Result<R::Message, Status> {
         loop {
             let error = match self.receive().await {
-                Ok(event) => {
+                Ok(message) => {
                     self.failures = 0;
-                    if !event.resume_token.is_empty() {
-                        self.token.clone_from(&event.resume_token);
+                    let token = R::token_of(&message);
+                    if !token.is_empty() {
+                        self.request.resume_at(token);
                     }
-                    return Ok(event);
+                    return Ok(message);
                 }
                 Err(error) => error,
             };
-            self.events = None;
+            self.messages = None;
             let info = error.get_details_error_info();
             if let Some(info) = info.filter(|info| info.reason == "SLOW_WATCHER") {
-                self.token = info.metadata.get("resume_token").cloned().unwrap_or_default();
+                self.request
+                    .resume_at(info.metadata.get("resume_token").map_or("", String::as_str));
                 continue;
             }
             if !moves_on(&error) {
@@ -161,35 +249,32 @@ impl Watch {
             self.cluster.leave(self.node);
             self.failures += 1;
             if self.failures.is_multiple_of(self.cluster.nodes.len()) {
-                rest().await;
+                rest(self.failures / self.cluster.nodes.len()).await;
             }
         }
     }
 
-    async fn receive(&mut self) -> Result<KeyValueServiceWatchResponse, Status> {
-        let events = match &mut self.events {
-            Some(events) => events,
+    async fn receive(&mut self) -> Result<R::Message, Status> {
+        let messages = match &mut self.messages {
+            Some(messages) => messages,
             none => {
-                let mut node = self.cluster.current().clone();
+                let node = self.cluster.current().clone();
                 self.node = node.index;
-                let request = KeyValueServiceWatchRequest {
-                    prefix: self.prefix.clone(),
-                    resume_token: self.token.clone(),
-                    session: self.session.as_ref().map(|session| session.token()),
-                };
-                none.insert(node.kv.watch(request).await?.into_inner())
+                none.insert(self.request.clone().begin(node).await?.into_inner())
             }
         };
-        let event = events.message().await?;
-        event.ok_or_else(|| Status::unavailable("the node has ended the watch"))
+        let message = messages.message().await?;
+        message.ok_or_else(|| Status::unavailable("the node has ended the stream"))
     }
 }
 
 fn moves_on(error: &Status) -> bool {
     if let Some(info) = error.get_details_error_info() {
+        // The node has answered, and done nothing. So SESSION_BEHIND is no unknown outcome, though its code is
+        // DeadlineExceeded, too.
         return ASK_ANOTHER.contains(&info.reason.as_str());
     }
-    // Nobody knows whether it took effect. With tonic a connection that breaks under a call is `Unknown`, and a deadline
+    // No node says so: nobody knows whether the call took effect. With tonic a connection that breaks under a call is `Unknown`, and a deadline
     // that passes here is `Cancelled`.
     matches!(
         error.code(),
@@ -197,7 +282,8 @@ fn moves_on(error: &Status) -> bool {
     )
 }
 
-/// A moment, not the same for all clients.
-pub async fn rest() {
-    sleep(PAUSE.mul_f64(rand::random_range(0.5..1.5))).await;
+/// Waits, not equally long for all clients, so that they do not all come at once to a node that is back.
+pub async fn rest(failures: usize) {
+    let wait = MAX_PAUSE.min(PAUSE * (1 << (failures.min(10) - 1)));
+    sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
 }

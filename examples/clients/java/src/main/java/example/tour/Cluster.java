@@ -4,16 +4,20 @@ import com.google.protobuf.Any;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.Message;
 import com.google.rpc.ErrorInfo;
-import gossip.v1.ClusterServiceGrpc;
-import gossip.v1.ClusterServiceGrpc.ClusterServiceBlockingStub;
-import gossip.v1.CounterServiceGrpc;
-import gossip.v1.CounterServiceGrpc.CounterServiceBlockingStub;
-import gossip.v1.KeyValueServiceGrpc;
-import gossip.v1.KeyValueServiceGrpc.KeyValueServiceBlockingStub;
-import gossip.v1.Kv.KeyValueServiceWatchRequest;
-import gossip.v1.Kv.KeyValueServiceWatchResponse;
-import gossip.v1.SetServiceGrpc;
-import gossip.v1.SetServiceGrpc.SetServiceBlockingStub;
+import io.gossip.v1.ClusterServiceGrpc;
+import io.gossip.v1.ClusterServiceGrpc.ClusterServiceBlockingStub;
+import io.gossip.v1.CounterServiceGrpc;
+import io.gossip.v1.CounterServiceGrpc.CounterServiceBlockingStub;
+import io.gossip.v1.EventServiceGrpc;
+import io.gossip.v1.EventServiceGrpc.EventServiceBlockingStub;
+import io.gossip.v1.EventServiceSubscribeRequest;
+import io.gossip.v1.EventServiceSubscribeResponse;
+import io.gossip.v1.KeyValueServiceGrpc;
+import io.gossip.v1.KeyValueServiceGrpc.KeyValueServiceBlockingStub;
+import io.gossip.v1.KeyValueServiceWatchRequest;
+import io.gossip.v1.KeyValueServiceWatchResponse;
+import io.gossip.v1.SetServiceGrpc;
+import io.gossip.v1.SetServiceGrpc.SetServiceBlockingStub;
 import io.grpc.Context;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
@@ -22,12 +26,14 @@ import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import java.time.Duration;
+import java.util.EnumSet;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
+import java.util.function.BiFunction;
 import java.util.function.Function;
 
 /** A client of several nodes: it asks one of them, and moves on to the next when that one fails. Threads may share it. */
@@ -38,15 +44,21 @@ final class Cluster implements AutoCloseable {
   /** What all nodes together get. */
   private static final Duration CALL_TIMEOUT = Duration.ofSeconds(20);
 
+  /** How long to wait when all nodes have failed; twice as long each time that they fail again ... */
   private static final long PAUSE_MILLIS = 200;
 
+  /** ... but no longer than this. */
+  private static final long MAX_PAUSE_MILLIS = 2_000;
+
   /**
-   * The node has answered with one of these, and did nothing: another node may do it. With any other reason the next
-   * one would answer the same.
+   * Another node may do what a node has refused for one of these reasons. For any other, it would refuse it as well.
    */
   private static final Set<String> ASK_ANOTHER = Set.of("NOT_READY", "STOPPING", "SESSION_BEHIND");
 
-  /** One node. Its stubs have a deadline, from the moment that they are asked for; that of a watch has none. */
+  private static final Set<Status.Code> NO_ANSWER =
+      EnumSet.of(Status.Code.UNAVAILABLE, Status.Code.DEADLINE_EXCEEDED, Status.Code.UNKNOWN);
+
+  /** One node. Its stubs have a deadline, from the moment that they are asked for; those of streams have none. */
   static final class Node {
     final String address;
     private final ManagedChannel channel;
@@ -73,6 +85,10 @@ final class Cluster implements AutoCloseable {
       return SetServiceGrpc.newBlockingStub(channel).withDeadlineAfter(ATTEMPT_TIMEOUT);
     }
 
+    EventServiceBlockingStub event() {
+      return EventServiceGrpc.newBlockingStub(channel).withDeadlineAfter(ATTEMPT_TIMEOUT);
+    }
+
     ClusterServiceBlockingStub cluster() {
       return ClusterServiceGrpc.newBlockingStub(channel).withDeadlineAfter(ATTEMPT_TIMEOUT);
     }
@@ -86,8 +102,15 @@ final class Cluster implements AutoCloseable {
   private final List<Node> nodes;
   private int position;
 
-  Cluster(List<String> addresses) {
-    nodes = addresses.stream().map(Node::new).toList();
+  Cluster(List<Node> nodes) {
+    this.nodes = nodes;
+  }
+
+  /** The same nodes and connections, for one that asks another node first. */
+  Cluster startingAt(int index) {
+    Cluster other = new Cluster(nodes);
+    other.position = index % nodes.size();
+    return other;
   }
 
   List<Node> nodes() {
@@ -108,8 +131,9 @@ final class Cluster implements AutoCloseable {
   }
 
   /**
-   * Asks the current node, and the others while it makes sense. For reads, and for writes that say what is to be: Put,
-   * Delete, Add and Remove of a set. Not for adding to a counter, which counts twice if it is done twice.
+   * Asks the current node, and the others while it makes sense. For reads, and for writes that do no harm if they are
+   * done twice: Put, Delete, Add and Remove of a set; and Add of a counter and Publish, if they have a request_id that
+   * stays the same.
    */
   <T> T call(Function<Node, T> ask) {
     long end = System.nanoTime() + CALL_TIMEOUT.toNanos();
@@ -124,14 +148,30 @@ final class Cluster implements AutoCloseable {
       }
       leave(node);
       if (attempt % nodes.size() == 0) {
-        rest();
+        rest(attempt / nodes.size());
       }
     }
   }
 
-  /** What there is below a prefix and every change of it, for ever. */
-  Watch watch(String prefix, String token, Session session) {
-    return new Watch(prefix, token, session);
+  /** What there is below a prefix and every change of it, for ever; all that there is first if the token is empty. */
+  Stream<KeyValueServiceWatchResponse> watch(String prefix, String token, Session session) {
+    KeyValueServiceWatchRequest.Builder request = KeyValueServiceWatchRequest.newBuilder().setPrefix(prefix);
+    if (session != null) {
+      request.setSession(session.token());
+    }
+    return new Stream<>(
+        token,
+        KeyValueServiceWatchResponse::getResumeToken,
+        (node, last) -> KeyValueServiceGrpc.newBlockingStub(node.channel).watch(request.setResumeToken(last).build()));
+  }
+
+  /** The events of some topics that come from now on, or after a token, for ever. */
+  Stream<EventServiceSubscribeResponse> subscribe(List<String> topics, String token) {
+    EventServiceSubscribeRequest.Builder request = EventServiceSubscribeRequest.newBuilder().addAllTopics(topics);
+    return new Stream<>(
+        token,
+        EventServiceSubscribeResponse::getResumeToken,
+        (node, last) -> EventServiceGrpc.newBlockingStub(node.channel).subscribe(request.setResumeToken(last).build()));
   }
 
   @Override
@@ -140,35 +180,35 @@ final class Cluster implements AutoCloseable {
   }
 
   /**
-   * A stream of events. When a node fails or cuts a slow watcher off, it goes on where it was: at that node without loss
-   * or repeat; at another one with RESET and a snapshot. An event's token resumes it later.
+   * A stream that goes on where it was when a node fails or cuts a slow reader off: at that node without loss or repeat;
+   * another one sends RESET and what it has. The resume_token of what was received resumes it later.
    */
-  final class Watch implements AutoCloseable {
-    private final String prefix;
-    private final Session session;
+  final class Stream<T> implements AutoCloseable {
+    private final Function<T, String> tokenOf;
+    private final BiFunction<Node, String, Iterator<T>> begin;
     private String token;
     private Node node;
     private Context.CancellableContext context;
-    private Iterator<KeyValueServiceWatchResponse> events;
+    private Iterator<T> messages;
     private int failures;
 
-    private Watch(String prefix, String token, Session session) {
-      this.prefix = prefix;
+    private Stream(String token, Function<T, String> tokenOf, BiFunction<Node, String, Iterator<T>> begin) {
       this.token = token;
-      this.session = session;
+      this.tokenOf = tokenOf;
+      this.begin = begin;
       open();
     }
 
-    /** Waits for the next event. */
-    KeyValueServiceWatchResponse next() {
+    /** Waits for the next message. */
+    T next() {
       while (true) {
         try {
-          KeyValueServiceWatchResponse event = events.next();
+          T message = messages.next();
           failures = 0;
-          if (!event.getResumeToken().isEmpty()) {
-            token = event.getResumeToken();
+          if (!tokenOf.apply(message).isEmpty()) {
+            token = tokenOf.apply(message);
           }
-          return event;
+          return message;
         } catch (StatusRuntimeException error) {
           Optional<ErrorInfo> info = detail(error, ErrorInfo.class);
           if (info.isPresent() && info.get().getReason().equals("SLOW_WATCHER")) {
@@ -177,7 +217,7 @@ final class Cluster implements AutoCloseable {
             leave(node);
             failures++;
             if (failures % nodes.size() == 0) {
-              rest();
+              rest(failures / nodes.size());
             }
           } else {
             throw error;
@@ -196,25 +236,20 @@ final class Cluster implements AutoCloseable {
 
     private void open() {
       node = current();
-      KeyValueServiceWatchRequest.Builder request =
-          KeyValueServiceWatchRequest.newBuilder().setPrefix(prefix).setResumeToken(token);
-      if (session != null) {
-        request.setSession(session.token());
-      }
       context = Context.current().withCancellation();
-      KeyValueServiceBlockingStub stub = KeyValueServiceGrpc.newBlockingStub(node.channel);
-      context.run(() -> events = stub.watch(request.build()));
+      context.run(() -> messages = begin.apply(node, token));
     }
   }
 
   private static boolean movesOn(StatusRuntimeException error) {
     Optional<ErrorInfo> info = detail(error, ErrorInfo.class);
     if (info.isPresent()) {
+      // The node has answered, and done nothing. So SESSION_BEHIND is no unknown outcome, though its code is
+      // DEADLINE_EXCEEDED, too.
       return ASK_ANOTHER.contains(info.get().getReason());
     }
-    // Nobody knows whether it took effect.
-    Status.Code code = error.getStatus().getCode();
-    return code == Status.Code.UNAVAILABLE || code == Status.Code.DEADLINE_EXCEEDED;
+    // No node says so: nobody knows whether the call took effect. A connection that breaks right under a call is UNKNOWN.
+    return NO_ANSWER.contains(error.getStatus().getCode());
   }
 
   /** What the node says of an error to programs, if it says anything of that kind. */
@@ -232,10 +267,11 @@ final class Cluster implements AutoCloseable {
     return Optional.empty();
   }
 
-  /** A moment, not the same for all clients. */
-  static void rest() {
+  /** Waits, not equally long for all clients, so that they do not all come at once to a node that is back. */
+  static void rest(int failures) {
+    long wait = Math.min(PAUSE_MILLIS << Math.min(failures - 1, 10), MAX_PAUSE_MILLIS);
     try {
-      Thread.sleep(PAUSE_MILLIS / 2 + ThreadLocalRandom.current().nextLong(PAUSE_MILLIS));
+      Thread.sleep(wait / 2 + ThreadLocalRandom.current().nextLong(wait));
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
       throw new IllegalStateException(interrupted);

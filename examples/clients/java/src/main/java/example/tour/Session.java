@@ -1,6 +1,7 @@
 package example.tour;
 
-import gossip.v1.Common;
+import io.gossip.v1.Dot;
+import io.gossip.v1.Origin;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -11,7 +12,7 @@ import java.util.Map;
  * of it, and a write wins over it. Threads may share one.
  */
 final class Session {
-  private final Map<Common.Origin, Long> seen = new HashMap<>();
+  private final Map<Origin, Long> seen = new HashMap<>();
   private long clock;
 
   /**
@@ -20,17 +21,17 @@ final class Session {
    *
    * <p>Clocks and sequences are uint64, which Java takes for signed; both stay below 2^63.
    */
-  synchronized void merge(Common.Session token) {
+  synchronized void merge(io.gossip.v1.Session token) {
     clock = Math.max(clock, token.getClock());
-    List<Common.Dot> dots = new ArrayList<>(token.getDotsList());
+    List<Dot> dots = new ArrayList<>(token.getDotsList());
     dots.addAll(token.getCompleteList());
-    for (Common.Dot dot : dots) {
+    for (Dot dot : dots) {
       seen.merge(dot.getOrigin(), dot.getSequence(), Math::max);
     }
   }
 
-  synchronized Common.Session token() {
-    Common.Session.Builder token = Common.Session.newBuilder().setClock(clock);
+  synchronized io.gossip.v1.Session token() {
+    io.gossip.v1.Session.Builder token = io.gossip.v1.Session.newBuilder().setClock(clock);
     seen.forEach((origin, sequence) -> token.addCompleteBuilder().setOrigin(origin).setSequence(sequence));
     return token.build();
   }
