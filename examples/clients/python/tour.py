@@ -45,7 +45,7 @@ class Tour:
         await self.connect()
         await self.put()
         await self.get()
-        await self.list()
+        await self.page()
         await self.watch()
         await self.count()
         await self.collect()
@@ -80,7 +80,7 @@ class Tour:
             values[key] = show(answer.entry.value)
         say("get", values=values)
 
-    async def list(self) -> None:
+    async def page(self) -> None:
         keys, pages = await self.keys(self.cluster.current, "kv/", page_size=2)
         say("list", keys=keys, pages=pages)
 
