@@ -26,6 +26,9 @@ const (
 	maxPause       = 2 * time.Second        // but no longer than this
 )
 
+// Another node may do what a node has refused for one of these reasons. For any other, it would refuse it as well.
+var askAnother = []string{"NOT_READY", "STOPPING", "DISK_FAILED", "SESSION_BEHIND", "SESSION_LIMIT", "WATCH_LIMIT"}
+
 // Node is one node of the cluster, with the stubs of its services.
 type Node struct {
 	Address string
@@ -132,8 +135,8 @@ func ask[T any](ctx context.Context, node *Node, call func(context.Context, *Nod
 func movesOn(err error) bool {
 	if info := Info(err); info != nil {
 		// The node has answered, and done nothing. So SESSION_BEHIND is no unknown outcome, though its code is
-		// DeadlineExceeded, too. For any other reason the next node would refuse it as well.
-		return slices.Contains([]string{"NOT_READY", "STOPPING", "SESSION_BEHIND"}, info.Reason)
+		// DeadlineExceeded, too.
+		return slices.Contains(askAnother, info.Reason)
 	}
 	// No node says so: nobody knows whether the call took effect.
 	code := status.Code(err)

@@ -36,7 +36,7 @@ MAX_PAUSE = 2.0
 """... but no longer than this."""
 
 # Another node may do what a node has refused for one of these reasons. For any other, it would refuse it as well.
-ASK_ANOTHER = frozenset({"NOT_READY", "STOPPING", "SESSION_BEHIND"})
+ASK_ANOTHER = frozenset({"NOT_READY", "STOPPING", "DISK_FAILED", "SESSION_BEHIND", "SESSION_LIMIT", "WATCH_LIMIT"})
 
 OPTIONS = (
     # gRPC's own default waits for up to two minutes after a node is back.

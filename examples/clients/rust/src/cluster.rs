@@ -28,7 +28,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// Another node may do what a node has refused for one of these reasons. For any other, it would refuse it as well.
-const ASK_ANOTHER: [&str; 3] = ["NOT_READY", "STOPPING", "SESSION_BEHIND"];
+const ASK_ANOTHER: [&str; 6] = [
+    "NOT_READY",
+    "STOPPING",
+    "DISK_FAILED",
+    "SESSION_BEHIND",
+    "SESSION_LIMIT",
+    "WATCH_LIMIT",
+];
 
 /// One node, with the clients of its services; all share one connection, and a copy is cheap.
 #[derive(Clone)]

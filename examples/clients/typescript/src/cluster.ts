@@ -33,7 +33,14 @@ const PAUSE = 200;
 const MAX_PAUSE = 2_000;
 
 /** Another node may do what a node has refused for one of these reasons. For any other, it would refuse it as well. */
-const ASK_ANOTHER = new Set(["NOT_READY", "STOPPING", "SESSION_BEHIND"]);
+const ASK_ANOTHER = new Set([
+  "NOT_READY",
+  "STOPPING",
+  "DISK_FAILED",
+  "SESSION_BEHIND",
+  "SESSION_LIMIT",
+  "WATCH_LIMIT",
+]);
 
 const OPTIONS = {
   // gRPC's own default waits for up to two minutes after a node is back.

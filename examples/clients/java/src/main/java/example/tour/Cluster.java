@@ -53,7 +53,8 @@ final class Cluster implements AutoCloseable {
   /**
    * Another node may do what a node has refused for one of these reasons. For any other, it would refuse it as well.
    */
-  private static final Set<String> ASK_ANOTHER = Set.of("NOT_READY", "STOPPING", "SESSION_BEHIND");
+  private static final Set<String> ASK_ANOTHER =
+      Set.of("NOT_READY", "STOPPING", "DISK_FAILED", "SESSION_BEHIND", "SESSION_LIMIT", "WATCH_LIMIT");
 
   private static final Set<Status.Code> NO_ANSWER =
       EnumSet.of(Status.Code.UNAVAILABLE, Status.Code.DEADLINE_EXCEEDED, Status.Code.UNKNOWN);
