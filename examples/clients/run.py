@@ -60,7 +60,7 @@ EXPECTED: tuple[dict[str, Any], ...] = (
         "events": ["SNAPSHOT watched/a=text:0", "CURRENT", "PUT watched/a=text:1", "PUT watched/a=text:2"],
     },
     {"step": "watch resumed", "events": ["DELETED watched/a", "PUT watched/b=text:3"]},
-    {"step": "counter", "tasks": 8, "values": {"n0": 200, "n1": 200, "n2": 200}},
+    {"step": "counter", "tasks": 8, "visits": 200, "surplus": {"n0": 0, "n1": 0, "n2": 0}},
     {"step": "set", "added": 3, "removed": 1, "size": 2, "elements": ["text:blue", "text:red"]},
     {"step": "members", "alive": ["n0", "n1", "n2"]},
     {
