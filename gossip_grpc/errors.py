@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Reason(StrEnum):
@@ -106,6 +107,13 @@ class ConfigError(Exception):
     """The configuration is wrong. The message names each value, what was given and what is allowed."""
 
 
+class Attempt(NamedTuple):
+    """One attempt at a call: at which address, and why it failed, in words."""
+
+    address: str
+    problem: str
+
+
 class GossipError(Exception):
     """Base of what clients raise.
 
@@ -113,6 +121,8 @@ class GossipError(Exception):
         reason: the node's reason, or None if the failure did not come from a node (see `Reason`).
         fields: field path -> what is wrong with it, for invalid arguments.
         metadata: more of what the node said for programs, such as the `resume_token` of a watcher that was too slow.
+        attempts: all that a client has tried, in order; empty if nothing was.
+        may_have_taken_effect: whether the call was a write that some node may have carried out, or has.
     """
 
     def __init__(
@@ -127,6 +137,8 @@ class GossipError(Exception):
         self.reason = reason
         self.fields = dict(fields or {})
         self.metadata = dict(metadata or {})
+        self.attempts: tuple[Attempt, ...] = ()
+        self.may_have_taken_effect = False
 
 
 class InvalidArgumentError(GossipError):

@@ -23,10 +23,10 @@ import grpc.aio
 
 from gossip_grpc import __version__, addresses, wire
 from gossip_grpc.changes import Changes
-from gossip_grpc.client.clients import AsyncCluster, AsyncCounters, AsyncEvents, AsyncKeyValue, AsyncSets
+from gossip_grpc.client.calls import Call, Stream
 from gossip_grpc.client.failures import error_for
+from gossip_grpc.client.groups import AsyncCluster, AsyncCounters, AsyncEvents, AsyncKeyValue, AsyncSets
 from gossip_grpc.client.results import Session
-from gossip_grpc.client.verbs import Call, Stream
 from gossip_grpc.collector import keep_pauses_short
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
@@ -37,6 +37,7 @@ from gossip_grpc.core.store import Store
 from gossip_grpc.edge import STATUS, Edge
 from gossip_grpc.errors import (
     ConfigError,
+    DeadlineError,
     GossipError,
     LocalError,
     ProtocolError,
@@ -224,10 +225,16 @@ class Node(AsyncCluster):
     async def run(self, call: Call[T], /) -> T:
         """Execute one call of the clients' table here; the groups' methods come here."""
         self._check_started()
+        deadline = asyncio.timeout(call.timeout)
         try:
-            response = await call.method(self._services)(call.request, None)  # type: ignore[arg-type]  # servicers have the stubs' methods
+            async with deadline:
+                response = await call.method(self._services)(call.sending(), None)  # type: ignore[arg-type]  # servicers have the stubs' methods
         except ProtocolError as error:
             raise _for_users(error) from error
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise DeadlineError(f"this node took more than {call.timeout:g} s") from error
         return call.read(response)
 
     async def stream(self, stream: Stream[T], /) -> AsyncGenerator[T, None]:

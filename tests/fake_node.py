@@ -16,6 +16,7 @@ import grpc
 from google.protobuf import any_pb2, message_factory
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2
 from grpc_status import rpc_status
 
 from gossip_grpc.gen.gossip.v1 import cluster_pb2, counter_pb2, event_pb2, kv_pb2, set_pb2
@@ -40,10 +41,16 @@ class Fault:
         fields: dict[str, str] | None = None,
         *,
         domain: str = "gossip-grpc",
+        metadata: dict[str, str] | None = None,
+        retry_after: float | None = None,
     ) -> None:
         details: list[Message] = []
         if reason:
-            details.append(error_details_pb2.ErrorInfo(reason=reason, domain=domain))
+            details.append(error_details_pb2.ErrorInfo(reason=reason, domain=domain, metadata=metadata))
+        if retry_after is not None:
+            retry = error_details_pb2.RetryInfo()
+            retry.retry_delay.FromMilliseconds(round(retry_after * 1000))
+            details.append(retry)
         if fields:
             violation = error_details_pb2.BadRequest.FieldViolation
             violations = [violation(field=name, description=text) for name, text in fields.items()]
@@ -57,7 +64,7 @@ class Fault:
 
 
 Answer = Message | Fault | Callable[[Any], Message | Fault]
-"""Of a method that streams: a sequence of messages, which a fault may end."""
+"""Of a method that streams: a sequence of messages, which a fault may end, or what makes one of the request."""
 
 
 @dataclass
@@ -65,19 +72,27 @@ class FakeNode:
     """What is answered by type of request, and what was asked."""
 
     address: str = ""
-    answers: dict[type[Message], Answer | Sequence[Message | Fault]] = field(default_factory=dict)
+    answers: dict[type[Message], Answer | Sequence[Message | Fault] | Callable[[Any], Sequence[Message | Fault]]] = (
+        field(default_factory=dict)
+    )
     requests: list[Any] = field(default_factory=list)
+    health: health_pb2.HealthCheckResponse | None = None
+    """What it says of its health; None if it knows no such question."""
 
     def answer(self, request: Message) -> Message | Fault:
         self.requests.append(request)
         answer = self.answers.get(type(request), Fault(grpc.StatusCode.UNIMPLEMENTED, "Method not implemented!"))
         assert not isinstance(answer, Sequence)
-        return answer if isinstance(answer, Message | Fault) else answer(request)
+        answered = answer if isinstance(answer, Message | Fault) else answer(request)
+        assert not isinstance(answered, Sequence)
+        return answered
 
 
 def _streamed(node: FakeNode, request: Message) -> Sequence[Message | Fault]:
     node.requests.append(request)
     answers = node.answers[type(request)]
+    if callable(answers):
+        answers = answers(request)
     assert isinstance(answers, Sequence)
     return answers
 
@@ -101,6 +116,21 @@ def _handlers(
     return handlers
 
 
+def _health_of(node: FakeNode) -> grpc.GenericRpcHandler:
+    def check(request: Message, context: grpc.ServicerContext) -> Message:
+        if node.health is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        assert node.health is not None
+        return node.health
+
+    method = grpc.unary_unary_rpc_method_handler(
+        check,
+        request_deserializer=health_pb2.HealthCheckRequest.FromString,
+        response_serializer=health_pb2.HealthCheckResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": method})
+
+
 @contextmanager
 def serving() -> Iterator[FakeNode]:
     """A fake node behind a blocking server."""
@@ -120,8 +150,8 @@ def serving() -> Iterator[FakeNode]:
                 context.abort(answer.code, answer.message)
             yield answer
 
-    server = grpc.server(ThreadPoolExecutor(4))
-    server.add_generic_rpc_handlers(_handlers(behaviour, streaming))
+    server = grpc.server(ThreadPoolExecutor(8))
+    server.add_generic_rpc_handlers([*_handlers(behaviour, streaming), _health_of(node)])
     node.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:

@@ -440,18 +440,21 @@ def test_an_event_is_published_from_an_argument_or_a_file(node: FakeNode, cli: C
     assert cli("event", "publish", "t", "hello").out == ""
     done = cli("event", "publish", "t", "--file", str(tmp_path / "content"), "--ordering-key", "k", "--output", "json")
     assert json.loads(done.out)["topic"] == "t"
+    assert cli("event", "publish", "t", "x", "--request-id", "deploy-7").code == 0
     assert cli("event", "publish", "t").code == 2
-    assert node.requests == [
-        event_pb2.EventServicePublishRequest(topic="t", payload=text("hello")),
-        event_pb2.EventServicePublishRequest(topic="t", payload=common_pb2.Value(data=b"\0"), ordering_key="k"),
-    ]
+    first, second, third = node.requests
+    assert (first.topic, first.payload, first.ordering_key) == ("t", text("hello"), "")
+    assert (second.topic, second.payload, second.ordering_key) == ("t", common_pb2.Value(data=b"\0"), "k")
+    assert third.request_id == "deploy-7"
+    assert len({first.request_id, second.request_id, ""}) == 3
 
 
 def test_a_subscription_shows_events_until_the_node_ends_it(node: FakeNode, cli: Cli) -> None:
     told, published = event_pb2.EventServiceSubscribeResponse, event_pb2.Event
     event = event_pb2.SUBSCRIPTION_EVENT_KIND_EVENT
     one = published(dot=DOT, topic="a/1", payload=text("x"), clock=9, published_at_unix_milliseconds=1_500)
-    two = published(dot=DOT, topic="b", payload=common_pb2.Value(data=b"\0"), ordering_key="k", clock=10)
+    later = common_pb2.Dot(origin=ORIGIN, sequence=4)
+    two = published(dot=later, topic="b", payload=common_pb2.Value(data=b"\0"), ordering_key="k", clock=10)
     node.answers[event_pb2.EventServiceSubscribeRequest] = [
         told(kind=event, event=one),
         told(kind=event_pb2.SUBSCRIPTION_EVENT_KIND_CURRENT, cause="all", resume_token="a/1/1/x"),

@@ -110,7 +110,7 @@ def talk(*exchanges: tuple[Message, Message | Fault]) -> Iterator[Client]:
                 rpc.terminate(answer, (), grpc.StatusCode.OK, "")
 
     threading.Thread(target=answer_all, daemon=True).start()
-    with Client("node.test:7947", channel=channel, timeout=TIMEOUT, sessions=False) as client:
+    with Client("node.test:7947", channel=channel, timeout=TIMEOUT, sessions=False, retries=False) as client:
         yield client
     assert next(channel.expected, None) is None, "the client did not ask all that it should have"
 
@@ -171,7 +171,7 @@ def test_a_counter_is_read_added_to_and_reset() -> None:
             counter_pb2.CounterServiceGetResponse(counter=counter_pb2.Counter(key="c", value=-4)),
         ),
         (
-            counter_pb2.CounterServiceAddRequest(key="c", amount=-(2**63)),
+            counter_pb2.CounterServiceAddRequest(key="c", amount=-(2**63), request_id="once"),
             counter_pb2.CounterServiceAddResponse(session=TOKEN, value=-5),
         ),
         (counter_pb2.CounterServiceResetRequest(key="c"), counter_pb2.CounterServiceResetResponse(session=TOKEN)),
@@ -181,7 +181,7 @@ def test_a_counter_is_read_added_to_and_reset() -> None:
         ),
     ) as client:
         assert client.counter.get("c") == -4
-        assert client.counter.add("c", -(2**63)) == -5
+        assert client.counter.add("c", -(2**63), request_id="once") == -5
         assert client.counter.reset("c") == SESSION
         assert list(client.counter.list("c")) == [Counter("c", 1)]
 
@@ -726,7 +726,7 @@ async def test_the_asyncio_client_watches_until_the_node_ends_it(node: FakeNode)
     node.answers[cluster_pb2.ClusterServiceWatchMembersRequest] = EVENTS
     seen = []
     async with AsyncClient(node.address) as client:
-        watching = client.watch("a/7/1")
+        watching = client.watch("a/7/1", reconnect=0)
         seen = [await anext(watching), await anext(watching)]
         with pytest.raises(ResourceExhaustedError, match="too slow") as caught:
             await anext(watching)
@@ -774,10 +774,12 @@ def test_both_clients_have_the_same_verbs_with_the_same_parameters() -> None:
     verbs_async = verbs_of(AsyncClient())
     # The one that takes what an async iterator is one of.
     names = list(verbs_async.pop("kv.put_many").parameters)
-    assert list(verbs["kv.put_many"].parameters) == names == ["entries", "durability"]
+    assert list(verbs["kv.put_many"].parameters) == names == ["entries", "durability", "timeout"]
     del verbs["kv.put_many"]
     assert verbs == verbs_async
-    assert str(verbs["set.add"]) == "(key: 'str', *elements: 'Value', durability: 'str | None' = None)"
+    assert str(verbs["set.add"]) == (
+        "(key: 'str', *elements: 'Value', durability: 'str | None' = None, timeout: 'float | None' = None)"
+    )
     assert len(verbs) == 26
 
 

@@ -313,7 +313,7 @@ async def test_subscribers_count_as_watchers(node: Node) -> None:
 
 
 async def test_a_node_that_stops_ends_its_subscriptions(node: Node) -> None:
-    async with AsyncClient(node.client_address) as client, aclosing(client.event.subscribe("t")) as stream:
+    async with AsyncClient(node.client_address) as client, aclosing(client.event.subscribe("t", reconnect=0)) as stream:
         await take(stream, 1)
         stopping = asyncio.create_task(node.stop())
         with pytest.raises(UnavailableError) as caught:
@@ -467,7 +467,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_with_a_token(monkeypatch: 
         options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535)]
         async with grpc.aio.insecure_channel(node.client_address, options=options) as channel:
             client = AsyncClient(channel=channel)
-            stream = client.event.subscribe("t")
+            stream = client.event.subscribe("t", reconnect=0)
             await take(stream, 1)
             filling = "x" * 10_000
             for number in range(1_000):

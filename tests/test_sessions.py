@@ -14,7 +14,7 @@ import pytest
 
 from gossip_grpc import sessions
 from gossip_grpc.client import AsyncClient, Client, Dot, Entry, Origin, Session
-from gossip_grpc.client.verbs import Call
+from gossip_grpc.client.calls import Call
 from gossip_grpc.config import Config
 from gossip_grpc.core.clock import MAX_CLOCK
 from gossip_grpc.core.sessions import MAX_LENT

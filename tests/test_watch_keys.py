@@ -851,7 +851,7 @@ async def test_a_snapshot_reflects_the_session_or_there_is_none(monkeypatch: pyt
 
 
 async def test_a_node_that_stops_ends_its_watchers_and_does_not_wait_for_them(node: Node) -> None:
-    async with AsyncClient(node.client_address) as client, aclosing(client.kv.watch()) as stream:
+    async with AsyncClient(node.client_address) as client, aclosing(client.kv.watch(reconnect=0)) as stream:
         await take(stream, 1)
         stopping = asyncio.create_task(node.stop())
         with pytest.raises(UnavailableError) as caught:
@@ -870,7 +870,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_goes_on_with_its_token
         options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535)]
         async with grpc.aio.insecure_channel(node.client_address, options=options) as channel:
             client = AsyncClient(channel=channel)
-            stream = client.kv.watch()
+            stream = client.kv.watch(reconnect=0)
             await take(stream, 1)
             value = "x" * 10_000
             for number in range(2_000):

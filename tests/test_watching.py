@@ -21,7 +21,7 @@ from gossip_grpc.client import (
     MemberStatus,
     ResourceExhaustedError,
     UnavailableError,
-    clients,
+    connections,
 )
 from gossip_grpc.config import Config
 from gossip_grpc.core.engine import Engine, Settings
@@ -301,11 +301,11 @@ async def test_the_blocking_client_watches_and_hangs_up(node: Node) -> None:
 
 async def test_a_watcher_finds_out_that_the_node_does_not_answer_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     times = ("grpc.keepalive_time_ms", "grpc.http2.ping_timeout_ms")
-    quick = [(name, 200 if name in times else value) for name, value in clients._OPTIONS]
-    monkeypatch.setattr(clients, "_OPTIONS", quick)
+    quick = [(name, 200 if name in times else value) for name, value in connections.OPTIONS]
+    monkeypatch.setattr(connections, "OPTIONS", quick)
     stopped = await NodeProcess.start()
     try:
-        async with stopped.client() as client, aclosing(client.watch()) as events:
+        async with stopped.client() as client, aclosing(client.watch(reconnect=0)) as events:
             await take(events, 2)
             stopped.process.send_signal(signal.SIGSTOP)
             with pytest.raises(UnavailableError):
@@ -316,8 +316,8 @@ async def test_a_watcher_finds_out_that_the_node_does_not_answer_any_more(monkey
 
 
 async def test_a_node_lets_watchers_ask_whether_it_is_still_there(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
-    often = [(name, 1_100 if name == "grpc.keepalive_time_ms" else value) for name, value in clients._OPTIONS]
-    monkeypatch.setattr(clients, "_OPTIONS", often)
+    often = [(name, 1_100 if name == "grpc.keepalive_time_ms" else value) for name, value in connections.OPTIONS]
+    monkeypatch.setattr(connections, "OPTIONS", often)
     async with AsyncClient(node.client_address) as client, aclosing(client.watch()) as events:
         await take(events, 2)
         with pytest.raises(TimeoutError):
@@ -343,7 +343,7 @@ async def test_errors_reach_watchers_with_their_reason(node: Node) -> None:
 
 
 async def test_a_slow_watcher_is_given_its_token_over_the_network(node: Node) -> None:
-    async with AsyncClient(node.client_address) as client, aclosing(client.watch()) as stream:
+    async with AsyncClient(node.client_address) as client, aclosing(client.watch(reconnect=0)) as stream:
         await take(stream, 2)
         for _ in range(KEPT + 1):
             node.events.add(UPDATE, node.scheduler.now())
@@ -354,7 +354,7 @@ async def test_a_slow_watcher_is_given_its_token_over_the_network(node: Node) ->
 
 
 async def test_a_node_that_stops_ends_its_watchers_and_does_not_wait_for_them(node: Node) -> None:
-    async with AsyncClient(node.client_address) as client, aclosing(client.watch()) as stream:
+    async with AsyncClient(node.client_address) as client, aclosing(client.watch(reconnect=0)) as stream:
         await take(stream, 2)
         stopping = asyncio.create_task(node.stop())
         with pytest.raises(UnavailableError) as caught:

@@ -68,7 +68,7 @@ def typed(name: str) -> bool:
 class Settings:
     """What the shared options said; None leaves it to the client."""
 
-    address: str | None = None
+    address: tuple[str, ...] | None = None
     timeout: float | None = None
     output: str = "table"
     session: Session | None = None
@@ -80,13 +80,18 @@ class Settings:
         """Whether the output is for programs."""
         return self.output == "json"
 
+    @property
+    def watch(self) -> dict[str, float]:
+        """How a watch is asked for: with one address it ends with the node, with several it goes on at the next one."""
+        return {} if self.address is not None and len(self.address) > 1 else {"reconnect": 0.0}
+
     def client(self) -> Client:
-        """A client of the node that is asked."""
+        """A client of the node that is asked: the first of those named that answers."""
         from gossip_grpc.client import Client  # noqa: PLC0415 - see the head of the file
 
         chosen: dict[str, Any] = {}
         if self.address is not None:
-            chosen["address"] = self.address
+            chosen |= {"address": self.address, "shuffle": False}
         if self.timeout is not None:
             chosen["timeout"] = self.timeout
         if self.session is not None:
@@ -94,8 +99,10 @@ class Settings:
         return Client(**chosen)
 
 
-def _remember(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     settings = ctx.ensure_object(Settings)
+    if parameter.multiple:  # each may be several, with commas between
+        value = tuple(filter(None, ",".join(value).replace(" ", "").split(","))) or ("",)
     name = str(parameter.name)
     source = ctx.get_parameter_source(name)
     if source is ParameterSource.COMMANDLINE:
@@ -123,12 +130,14 @@ def node_options(*, hidden: bool = False) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         address = click.option(
             "--address",
-            metavar="HOST:PORT",
+            metavar="HOST:PORT[,...]",
             envvar="GOSSIP_ADDRESS",
+            multiple=True,
             expose_value=False,
             callback=_remember,
             hidden=hidden,
-            help="The node to ask.  [env: GOSSIP_ADDRESS; default: 127.0.0.1:7947]",
+            help="The node to ask; of several, with commas between, the first that can do it.  [env: GOSSIP_ADDRESS; "
+            "default: 127.0.0.1:7947]",
         )
         timeout = click.option(
             "--timeout",
@@ -137,11 +146,20 @@ def node_options(*, hidden: bool = False) -> Callable[[F], F]:
             expose_value=False,
             callback=_remember,
             hidden=hidden,
-            help="How long each call may take.  [default: 5]",
+            help="How long each call may take, at all nodes together.  [default: 5]",
         )
         return address(timeout(output_option(hidden=hidden)(function)))
 
     return decorate
+
+
+def request_id_option(function: F) -> F:
+    """Adds `--request-id`, for commands that count once however often they are made."""
+    return click.option(
+        "--request-id",
+        metavar="ID",
+        help="Names what is done: with the same one it is done once, at whichever nodes.  [default: a new one]",
+    )(function)
 
 
 def durability_option(function: F) -> F:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gossip_grpc.cli import show, watching
-from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, session_option
+from gossip_grpc.cli.base import Group, Settings, durability_option, node_options, request_id_option, session_option
 from gossip_grpc.cli.kv import session_as_json
 
 if TYPE_CHECKING:
@@ -26,21 +26,23 @@ def counter() -> None:
 @counter.command()
 @click.argument("key")
 @click.argument("amount", type=int, default=1)
+@request_id_option
 @durability_option
 @node_options()
 @session_option()
 @click.pass_obj
-def add(settings: Settings, key: str, amount: int, durability: str | None) -> None:
+def add(settings: Settings, key: str, amount: int, durability: str | None, request_id: str | None) -> None:
     """Add AMOUNT, or 1, to a counter and print its value.
 
-    A negative amount subtracts. An addition whose answer was lost may have been counted: look before you repeat it.
+    A negative amount subtracts. An addition whose answer was lost is repeated, and counted once. If it fails all the
+    same, and says that it may have taken effect, look before you repeat it, or repeat it with the same --request-id.
 
     Examples:
       gossip-grpc counter add hits
       gossip-grpc counter add stock -5
     """
     with settings.client() as client:
-        value = client.counter.add(key, amount, durability=durability)
+        value = client.counter.add(key, amount, durability=durability, request_id=request_id)
         _print(settings, key, value, session=str(client.session))
 
 
@@ -115,7 +117,9 @@ def watch(settings: Settings, prefix: str, resume: str) -> None:
       gossip-grpc counter watch page/ --output json
     """
     with settings.client() as client:
-        watching.follow(client.counter.watch(prefix, resume), as_json=settings.json, about=_about, facts=_facts)
+        watching.follow(
+            client.counter.watch(prefix, resume, **settings.watch), as_json=settings.json, about=_about, facts=_facts
+        )
 
 
 def _about(event: CounterEvent) -> str:

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from gossip_grpc.cli import show, watching
-from gossip_grpc.cli.base import Group, Settings, node_options, session_option
+from gossip_grpc.cli.base import Group, Settings, node_options, request_id_option, session_option
 from gossip_grpc.cli.kv import read_content, session_as_json
 
 if TYPE_CHECKING:
@@ -29,15 +29,23 @@ def event() -> None:
 @click.argument("payload", required=False)
 @click.option("--file", type=click.File("rb"), metavar="PATH", help="Publish the content of a file, as bytes.")
 @click.option("--ordering-key", default="", metavar="KEY", help="Handed on to subscribers.")
+@request_id_option
 @node_options()
 @session_option()
 @click.pass_obj
-def publish(settings: Settings, topic: str, payload: str | None, file: IO[bytes] | None, ordering_key: str) -> None:
+def publish(
+    settings: Settings,
+    topic: str,
+    payload: str | None,
+    file: IO[bytes] | None,
+    ordering_key: str,
+    request_id: str | None,
+) -> None:
     """Publish an event.
 
     PAYLOAD is text; `-` reads it from standard input, where it must be UTF-8 and is taken with all its newlines. Bytes
-    come from --file; `--file -` is standard input. An event whose answer was lost may have been published: each call
-    publishes one more.
+    come from --file; `--file -` is standard input. An event whose answer was lost is published again, and told once. If
+    that fails all the same, repeat it with the same --request-id.
 
     Examples:
       gossip-grpc event publish deploys/web v1.2.3
@@ -45,7 +53,7 @@ def publish(settings: Settings, topic: str, payload: str | None, file: IO[bytes]
     """
     content = read_content(payload, file, "PAYLOAD")
     with settings.client() as client:
-        session = client.event.publish(topic, content, ordering_key)
+        session = client.event.publish(topic, content, ordering_key, request_id=request_id)
     if settings.json:
         show.as_json({"topic": topic, **session_as_json(session, client)})
 
@@ -71,7 +79,7 @@ def subscribe(settings: Settings, topics: tuple[str, ...], retained: bool, resum
       gossip-grpc event subscribe '*' --output json | jq -r .payload
     """
     with settings.client() as client:
-        stream = client.event.subscribe(*topics, retained=retained, token=resume)
+        stream = client.event.subscribe(*topics, retained=retained, token=resume, **settings.watch)
         watching.follow(stream, as_json=settings.json, about=_about, facts=_facts)
 
 

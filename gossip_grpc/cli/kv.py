@@ -194,7 +194,9 @@ def watch(settings: Settings, prefix: str, resume: str) -> None:
       gossip-grpc kv watch services/ --output json | jq -r .kind
     """
     with settings.client() as client:
-        watching.follow(client.kv.watch(prefix, resume), as_json=settings.json, about=_about, facts=_facts)
+        watching.follow(
+            client.kv.watch(prefix, resume, **settings.watch), as_json=settings.json, about=_about, facts=_facts
+        )
 
 
 def _about(event: KeyValueEvent) -> str:

@@ -103,7 +103,7 @@ def _tags_in_words(tags: Mapping[str, str]) -> str:
 
 def _watch(settings: Settings, resume: str) -> None:
     with settings.client() as client:
-        for event in client.watch(resume):
+        for event in client.watch(resume, **settings.watch):
             click.echo(json.dumps(asdict(event)) if settings.json else _line(event))
 
 

@@ -120,7 +120,9 @@ def watch(settings: Settings, prefix: str, resume: str) -> None:
       gossip-grpc set watch colours --output json
     """
     with settings.client() as client:
-        watching.follow(client.set.watch(prefix, resume), as_json=settings.json, about=_about, facts=_facts)
+        watching.follow(
+            client.set.watch(prefix, resume, **settings.watch), as_json=settings.json, about=_about, facts=_facts
+        )
 
 
 def _about(event: SetEvent) -> str:

@@ -11,11 +11,12 @@
         async for entry in client.kv.list("user/"):
             print(entry.key, entry.value)
 
-Both have the same verbs, results and errors, because both execute the one table of calls in `verbs.py`. The client
+Both have the same verbs, results and errors, because both execute the one table of calls in `verbs/`. The client
 knows nothing of the node's inside: it stands on the schema and the errors alone.
 """
 
-from gossip_grpc.client.clients import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, AsyncClient, Client
+from gossip_grpc.client.clients import AsyncClient, Client
+from gossip_grpc.client.connections import DEFAULT_ADDRESS, DEFAULT_TIMEOUT
 from gossip_grpc.client.results import (
     Counter,
     CounterEvent,
@@ -52,6 +53,7 @@ from gossip_grpc.client.results import (
     Written,
 )
 from gossip_grpc.errors import (
+    Attempt,
     DeadlineError,
     GossipError,
     InvalidArgumentError,
@@ -65,6 +67,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "DEFAULT_TIMEOUT",
     "AsyncClient",
+    "Attempt",
     "Client",
     "Counter",
     "CounterEvent",

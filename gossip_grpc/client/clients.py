@@ -1,336 +1,95 @@
-"""The two clients: each executes the table of calls in its own way, and neither knows more of it than that."""
+"""The two clients: each executes the table of calls in its own way, and neither knows more of it than that.
+
+Where a call goes, and when it is tried again, is decided in `failover.py`; how a stream goes on, in `resuming.py`. Both
+do no IO: the clients take their steps, the one with threads, the other on a loop.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-)
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import suppress
-from functools import wraps
-from inspect import Parameter, Signature, signature
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
+from uuid import uuid4
 
 import grpc
+from grpc_health.v1 import health_pb2
 
-from gossip_grpc.client import verbs
-from gossip_grpc.client.failures import error_of
-from gossip_grpc.client.results import Item, Session, Value, Written
-from gossip_grpc.client.sessions import Carrier
-from gossip_grpc.client.upload import Entries, Upload, entries_of
-from gossip_grpc.client.verbs import Call, Listing, Stream, Stubs
-from gossip_grpc.errors import GossipError, InvalidArgumentError, Reason
-
-DEFAULT_ADDRESS = "127.0.0.1:7947"
-DEFAULT_TIMEOUT = 5.0
-
-_OPTIONS = (
-    # A node is asked directly: a proxy of the environment is meant for the web.
-    ("grpc.enable_http_proxy", 0),
-    # gRPC's defaults let a client wait for up to two minutes after a node is back.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # A node bounds what it answers with (pages of 1 MiB, or one value of whatever size it is configured to take).
-    ("grpc.max_receive_message_length", -1),
-    # A watcher may hear nothing for hours: without this it would never find out that the node's host is gone. The node
-    # is asked only while a call is open; how long its answer may take is the timeout of pings, 60 s by default, and not
-    # grpc.keepalive_timeout_ms (grpcio 1.85).
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
-    ("grpc.http2.max_pings_without_data", 0),
+from gossip_grpc.client import connections
+from gossip_grpc.client.arguments import timeout as check_timeout
+from gossip_grpc.client.calls import Call, Stream, Stubs
+from gossip_grpc.client.connections import DEFAULT_ADDRESS, DEFAULT_TIMEOUT, check_addresses, closed
+from gossip_grpc.client.failover import Attempts, Step, Target, Targets
+from gossip_grpc.client.failures import Failure, failure_of, unreachable
+from gossip_grpc.client.groups import (
+    AsyncCluster,
+    AsyncCounters,
+    AsyncEvents,
+    AsyncKeyValue,
+    AsyncSets,
+    Cluster,
+    Counters,
+    Events,
+    KeyValue,
+    Sets,
 )
-# HOST:PORT, [IPv6]:PORT, or a target of gRPC with its scheme, such as unix:/run/node.sock or dns:///name:7947.
-# gRPC would take a name alone too, and ask port 443.
-_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]]+):(?P<port>\d+)|(?:unix|dns|ipv4|ipv6|xds):\S+")
+from gossip_grpc.client.methods import awaiting, blocking
+from gossip_grpc.client.restarts import Following
+from gossip_grpc.client.results import Session
+from gossip_grpc.client.sessions import Carrier
+from gossip_grpc.client.verbs import cluster
+from gossip_grpc.errors import GossipError, InvalidArgumentError
 
-P = ParamSpec("P")
 T = TypeVar("T")
-R = TypeVar("R")
-
-
-# --- how a verb of the table becomes a method ---
-
-
-class _Runs(Protocol):
-    def run(self, call: Call[T], /) -> T: ...
-
-
-class _RunsAsync(Protocol):
-    async def run(self, call: Call[T], /) -> T: ...
-
-
-class _Streams(Protocol):
-    def stream(self, stream: Stream[T], /) -> Generator[T, None, None]: ...
-
-
-class _StreamsAsync(Protocol):
-    def stream(self, stream: Stream[T], /) -> AsyncGenerator[T, None]: ...
-
-
-class _Calls(_Runs, _Streams, Protocol):
-    pass
-
-
-class _CallsAsync(_RunsAsync, _StreamsAsync, Protocol):
-    pass
-
-
-def _blocking(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_Runs, P], T]:
-    @_method_of(verb)
-    def method(self: _Runs, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.run(verb(*args, **kwargs))
-
-    return method
-
-
-def _awaiting(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_RunsAsync, P], Awaitable[T]]:
-    @_method_of(verb)
-    async def method(self: _RunsAsync, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.run(verb(*args, **kwargs))
-
-    return method
-
-
-def _iterating(verb: Callable[P, Listing[T]]) -> Callable[Concatenate[_Runs, P], Iterator[T]]:
-    @_method_of(verb)
-    def method(self: _Runs, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-        # The verb here, the pages in the generator: wrong arguments raise at the call, not at the first item.
-        return _pages(self, verb(*args, **kwargs))
-
-    return method
-
-
-def _iterating_async(verb: Callable[P, Listing[T]]) -> Callable[Concatenate[_RunsAsync, P], AsyncIterator[T]]:
-    @_method_of(verb)
-    def method(self: _RunsAsync, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
-        return _pages_async(self, verb(*args, **kwargs))
-
-    return method
-
-
-def _gathering(verb: Callable[P, Listing[T]], into: Callable[[Iterable[T]], R]) -> Callable[Concatenate[_Runs, P], R]:
-    @_method_of(verb)
-    def method(self: _Runs, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return into(_pages(self, verb(*args, **kwargs)))
-
-    return method
-
-
-def _gathering_async(
-    verb: Callable[P, Listing[T]], into: Callable[[Iterable[T]], R]
-) -> Callable[Concatenate[_RunsAsync, P], Awaitable[R]]:
-    @_method_of(verb)
-    async def method(self: _RunsAsync, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return into([item async for item in _pages_async(self, verb(*args, **kwargs))])
-
-    return method
-
-
-def _streaming(verb: Callable[P, Stream[T]]) -> Callable[Concatenate[_Streams, P], Generator[T, None, None]]:
-    @_method_of(verb)
-    def method(self: _Streams, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
-        return self.stream(verb(*args, **kwargs))
-
-    return method
-
-
-def _streaming_async(verb: Callable[P, Stream[T]]) -> Callable[Concatenate[_StreamsAsync, P], AsyncGenerator[T, None]]:
-    @_method_of(verb)
-    def method(self: _StreamsAsync, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
-        return self.stream(verb(*args, **kwargs))
-
-    return method
-
-
-def _pages(runner: _Runs, listing: Listing[T]) -> Iterator[T]:
-    token = ""
-    while True:
-        items, token = runner.run(listing(token))
-        yield from items
-        if not token:
-            return
-
-
-async def _pages_async(runner: _RunsAsync, listing: Listing[T]) -> AsyncIterator[T]:
-    token = ""
-    while True:
-        items, token = await runner.run(listing(token))
-        for item in items:
-            yield item
-        if not token:
-            return
-
-
-def _method_of(verb: Callable[..., Any]) -> Callable[[T], T]:
-    """Gives a method the documentation and the parameters of its verb, for help() and editors."""
-
-    def dress(method: T) -> T:
-        dressed: Any = wraps(verb)(cast("Any", method))
-        own = [Parameter("self", Parameter.POSITIONAL_ONLY), *signature(verb).parameters.values()]
-        dressed.__signature__ = Signature(own)
-        return cast("T", dressed)
-
-    return dress
-
-
-# --- the groups of verbs ---
-
-
-class _Group:
-    def __init__(self, client: _Calls) -> None:
-        self.run = client.run
-        self.stream = client.stream
-
-
-class KeyValue(_Group):
-    """Registers: one value a key."""
-
-    get = _blocking(verbs.get_entry)
-    put = _blocking(verbs.put_entry)
-    delete = _blocking(verbs.delete_entry)
-    list = _iterating(verbs.list_entries)
-    watch = _streaming(verbs.watch_entries)
-
-    def put_many(self, entries: Entries, *, durability: str | None = None) -> Written:
-        """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
-
-        They may be far more than fit into memory, and come as slowly as they like. They are sent in batches of up to
-        1,000, each written whole or not at all. If one is refused, or the node cannot be reached any more, those before
-        it stay written: `metadata["written"]` of the error says how many entries that is at least.
-        """
-        upload = Upload(durability)
-        for entry in entries_of(entries):
-            if (call := upload.add(entry)) is not None:
-                self._send(upload, call)
-        if (call := upload.rest()) is not None:
-            self._send(upload, call)
-        return upload.written
-
-    def _send(self, upload: Upload, call: Call[Written]) -> None:
-        try:
-            self.run(call)
-        except GossipError as error:
-            upload.failed(error)
-            raise
-
-
-class Counters(_Group):
-    """Counters that every node adds to."""
-
-    get = _blocking(verbs.get_counter)
-    add = _blocking(verbs.add_to_counter)
-    reset = _blocking(verbs.reset_counter)
-    list = _iterating(verbs.list_counters)
-    watch = _streaming(verbs.watch_counters)
-
-
-class Sets(_Group):
-    """Sets in which an addition wins over a concurrent removal."""
-
-    get = _gathering(verbs.list_elements, set)
-    add = _blocking(verbs.add_elements)
-    remove = _blocking(verbs.remove_elements)
-    list = _iterating(verbs.list_sets)
-    watch = _streaming(verbs.watch_sets)
-
-
-class Events(_Group):
-    """Events, published to the subscribers of all nodes."""
-
-    publish = _blocking(verbs.publish_event)
-    subscribe = _streaming(verbs.subscribe_to_events)
-
-
-class _AsyncGroup:
-    def __init__(self, client: _CallsAsync) -> None:
-        self.run = client.run
-        self.stream = client.stream
-
-
-class AsyncKeyValue(_AsyncGroup):
-    """Registers: one value a key."""
-
-    get = _awaiting(verbs.get_entry)
-    put = _awaiting(verbs.put_entry)
-    delete = _awaiting(verbs.delete_entry)
-    list = _iterating_async(verbs.list_entries)
-    watch = _streaming_async(verbs.watch_entries)
-
-    async def put_many(
-        self, entries: Entries | AsyncIterable[tuple[str, Value] | Item], *, durability: str | None = None
-    ) -> Written:
-        """Writes many keys, given as a mapping or as pairs of key and value (or as `Item`), in order.
-
-        They may be far more than fit into memory, and come as slowly as they like, from an async iterable too. They are
-        sent in batches of up to 1,000, each written whole or not at all. If one is refused, or the node cannot be
-        reached any more, those before it stay written: `metadata["written"]` of the error says how many entries that is
-        at least.
-        """
-        upload = Upload(durability)
-        if isinstance(entries, AsyncIterable):
-            async for entry in entries:
-                if (call := upload.add(entry)) is not None:
-                    await self._send(upload, call)
-        else:
-            for entry in entries_of(entries):
-                if (call := upload.add(entry)) is not None:
-                    await self._send(upload, call)
-        if (call := upload.rest()) is not None:
-            await self._send(upload, call)
-        return upload.written
-
-    async def _send(self, upload: Upload, call: Call[Written]) -> None:
-        try:
-            await self.run(call)
-        except GossipError as error:
-            upload.failed(error)
-            raise
-
-
-class AsyncCounters(_AsyncGroup):
-    """Counters that every node adds to."""
-
-    get = _awaiting(verbs.get_counter)
-    add = _awaiting(verbs.add_to_counter)
-    reset = _awaiting(verbs.reset_counter)
-    list = _iterating_async(verbs.list_counters)
-    watch = _streaming_async(verbs.watch_counters)
-
-
-class AsyncSets(_AsyncGroup):
-    """Sets in which an addition wins over a concurrent removal."""
-
-    get = _gathering_async(verbs.list_elements, set)
-    add = _awaiting(verbs.add_elements)
-    remove = _awaiting(verbs.remove_elements)
-    list = _iterating_async(verbs.list_sets)
-    watch = _streaming_async(verbs.watch_sets)
-
-
-class AsyncEvents(_AsyncGroup):
-    """Events, published to the subscribers of all nodes."""
-
-    publish = _awaiting(verbs.publish_event)
-    subscribe = _streaming_async(verbs.subscribe_to_events)
-
-
-# --- the clients ---
-
-
-class _Bearer:
-    """A client with what it carries from call to call."""
-
-    address: str
-    timeout: float
-    _carrier: Carrier
+C = TypeVar("C", grpc.Channel, grpc.aio.Channel)
+
+_HEALTH = health_pb2.HealthCheckRequest()
+_GONE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
+
+
+class _Bearer(Generic[C]):
+    """What both kinds of client are made of: addresses, what they carry from call to call, and channels.
+
+    Args:
+        address: as of the clients.
+        timeout: as of the clients.
+        channel: as of the clients.
+        session: as of the clients.
+        sessions: as of the clients.
+        shuffle: as of the clients.
+        retries: as of the clients.
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str],
+        timeout: float,
+        channel: C | None,
+        session: Session | None,
+        sessions: bool,
+        shuffle: bool,
+        retries: bool,
+    ) -> None:
+        self._carrier = Carrier(session, on=sessions)
+        self.addresses = check_addresses(address)
+        """All that were given, in order."""
+        self.timeout = _seconds(timeout)
+        """Seconds that each call may take."""
+        if channel is not None and len(self.addresses) > 1:
+            problem = "must be one where a channel is given; leave the channel out"
+            raise InvalidArgumentError(f"address {problem}", fields={"address": problem})
+        self._targets = Targets(self.addresses, shuffle=shuffle)
+        self._retries = retries
+        self._given: C | None = channel
+        self._own: dict[Target, C] = {}
+        self._stubs: dict[Target, Stubs] = {}
+
+    @property
+    def address(self) -> str:
+        """That of the node which calls go to as long as it does what it is asked."""
+        return self._targets.current.address
 
     @property
     def session(self) -> Session:
@@ -350,6 +109,24 @@ class _Bearer:
         """From now on sees what another client has written and read, too."""
         self._carrier.learn(session)
 
+    def _attempts(self, call: Call[Any]) -> Attempts:
+        request: Any = call.message
+        if call.unnamed:
+            request.request_id = str(uuid4())
+        self._carrier.attach(request)
+        return Attempts(self._targets, request, timeout=call.timeout or self.timeout, retries=self._retries)
+
+    def _stubs_of(self, target: Target) -> Stubs:
+        stubs = self._stubs.get(target)
+        if stubs is None:
+            if self._given is None:
+                self._own[target] = self._connect(target.address)
+            stubs = self._stubs[target] = Stubs(self._given or self._own[target])
+        return stubs
+
+    def _connect(self, address: str) -> C:
+        raise NotImplementedError
+
     def _read(self, call: Call[T], response: Any) -> T:
         result = call.read(response)
         if call.token is not None:
@@ -358,88 +135,130 @@ class _Bearer:
                 self._carrier.learn(token)
         return result
 
-    def _failed(self, failed: grpc.Call) -> GossipError:
-        error = error_of(failed, address=self.address, timeout=self.timeout)
-        if token := error.metadata.get("session"):  # what is not there was deleted
+    def _failure(self, failed: grpc.Call, target: Target, timeout: float) -> Failure:
+        failure = failure_of(failed, address=target.address, timeout=timeout)
+        if token := failure.error.metadata.get("session"):  # what is not there was deleted
             with suppress(InvalidArgumentError):  # which must not hide what failed
                 self._carrier.learn(Session.parse(token))
-        return error
+        return failure
 
 
-class Cluster:
-    """The node asked, and the cluster as it sees it."""
-
-    status = _blocking(verbs.get_status)
-    members = _gathering(verbs.list_members, list)
-    explain = _blocking(verbs.explain_member)
-    set_tags = _blocking(verbs.set_tags)
-    forget = _blocking(verbs.forget_member)
-    ping = _blocking(verbs.ping_member)
-    watch = _streaming(verbs.watch_members)
-    backup = _streaming(verbs.backup)
-
-
-class Client(Cluster, _Bearer):
-    """A blocking client of one node; threads may share it.
+class Client(Cluster, _Bearer[grpc.Channel]):
+    """A blocking client of a cluster; threads may share it.
 
     Args:
-        address: HOST:PORT of the node's client listener.
-        timeout: seconds that each call may take; a listing makes one call a page.
-        channel: a ready channel to use instead of one of the client's own. It stays open when the client closes.
+        address: HOST:PORT of a node's client listener, or those of several: calls go to one of them, and on to the next
+            when that one fails.
+        timeout: seconds that each call may take, with all its attempts; a listing makes one call a page. Calls take
+            one of their own, too.
+        channel: a ready channel to use instead of the client's own. It stays open when the client closes.
         session: the token of another client, whose writes and reads this one is to see; see `session`.
         sessions: whether calls carry a session; without, a node answers with what it has, and never waits.
+        shuffle: whether to begin with any of the addresses; otherwise with the first.
+        retries: whether a call that has failed is tried again where that is safe (see docs/python.md).
     """
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | Sequence[str] = DEFAULT_ADDRESS,
         *,
         timeout: float = DEFAULT_TIMEOUT,
         channel: grpc.Channel | None = None,
         session: Session | None = None,
         sessions: bool = True,
+        shuffle: bool = True,
+        retries: bool = True,
     ) -> None:
-        self._carrier = Carrier(session, on=sessions)
-        self.address, self.timeout = _check(address, timeout)
-        self._own = grpc.insecure_channel(address, options=_OPTIONS) if channel is None else None
-        self._stubs: Stubs | None = Stubs(channel or cast("grpc.Channel", self._own))
+        _Bearer.__init__(self, address, timeout, channel, session, sessions, shuffle, retries)
+        self._closed = threading.Event()
+        self._connecting = threading.Lock()
         self.kv = KeyValue(self)
         self.counter = Counters(self)
         self.set = Sets(self)
         self.event = Events(self)
 
-    leave = _blocking(verbs.leave)
+    leave = blocking(cluster.leave)
 
     def run(self, call: Call[T], /) -> T:
         """Executes one call of the table; the methods of the groups come here."""
-        if self._stubs is None:
-            raise _closed()
-        self._carrier.attach(call.request)
-        try:
-            response = call.method(self._stubs)(call.request, timeout=self.timeout)
-        except grpc.RpcError as error:
-            raise self._failed(cast("grpc.Call", error)) from error
-        return self._read(call, response)
+        attempts = self._attempts(call)
+        method = call.method
+        while True:
+            step = attempts.next()
+            target = step.target
+            if target is None:
+                self._closed.wait(step.timeout)
+                continue
+            stubs = self._open(target)
+            timeout = step.timeout
+            if step.probe:
+                if (unfit := self._probe(stubs, target, step)) is not None:
+                    attempts.failed(target, unfit)
+                    continue
+                timeout = min(timeout, attempts.left())
+            try:
+                response = method(stubs)(call.sending(), timeout=timeout)
+            except grpc.RpcError as error:
+                self._check_open(error)
+                _failed(attempts, target, self._failure(cast("grpc.Call", error), target, timeout), error)
+                continue
+            attempts.succeeded(target)
+            return self._read(call, response)
 
     def stream(self, stream: Stream[T], /) -> Generator[T, None, None]:
         """Executes one streaming call of the table. Closing the generator ends the call."""
-        if self._stubs is None:
-            raise _closed()
-        self._carrier.attach(stream.request)
-        call = stream.method(self._stubs)(stream.request)
+        following = Following(stream, self._targets, self._carrier, self.timeout, retries=self._retries)
+        while True:
+            step = following.next()
+            target = step.target
+            if target is None:
+                self._closed.wait(step.timeout)
+                continue
+            stubs = self._open(target)
+            if step.probe and (unfit := self._probe(stubs, target, step)) is not None:
+                following.failed(target, unfit)
+                continue
+            call = stream.method(stubs)(following.request())
+            try:
+                for response in call:
+                    yield from following.take(target, stream.read(response))
+                return
+            except grpc.RpcError as error:
+                self._check_open(error)
+                failure = self._failure(cast("grpc.Call", error), target, self.timeout)
+                try:
+                    following.failed(target, failure)
+                except GossipError as final:
+                    raise final from error
+            finally:
+                call.cancel()
+
+    def _probe(self, stubs: Stubs, target: Target, step: Step) -> Failure | None:
         try:
-            for response in call:
-                yield stream.read(response)
+            health = stubs.health.Check(_HEALTH, timeout=step.probe)
         except grpc.RpcError as error:
-            raise self._failed(cast("grpc.Call", error)) from error
-        finally:
-            call.cancel()
+            self._check_open(error)
+            return _unreached(cast("grpc.Call", error), target, step)
+        return _unfit(health, target, step)
+
+    def _connect(self, address: str) -> grpc.Channel:
+        return grpc.insecure_channel(address, options=connections.OPTIONS)
+
+    def _open(self, target: Target) -> Stubs:
+        with self._connecting:
+            self._check_open(None)
+            return self._stubs_of(target)
+
+    def _check_open(self, cause: Exception | None) -> None:
+        if self._closed.is_set():
+            raise closed() from cause
 
     def close(self) -> None:
-        """Closes the connection. The client cannot be used any more; closing it again does nothing."""
-        self._stubs = None
-        if self._own:
-            self._own.close()
+        """Closes the connections. The client cannot be used any more; closing it again does nothing."""
+        with self._connecting:
+            self._closed.set()
+            for channel in self._own.values():
+                channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -450,86 +269,121 @@ class Client(Cluster, _Bearer):
         self.close()
 
 
-class AsyncCluster:
-    """The node asked, and the cluster as it sees it."""
-
-    status = _awaiting(verbs.get_status)
-    members = _gathering_async(verbs.list_members, list)
-    explain = _awaiting(verbs.explain_member)
-    set_tags = _awaiting(verbs.set_tags)
-    forget = _awaiting(verbs.forget_member)
-    ping = _awaiting(verbs.ping_member)
-    watch = _streaming_async(verbs.watch_members)
-    backup = _streaming_async(verbs.backup)
-
-
-class AsyncClient(AsyncCluster, _Bearer):
-    """A client of one node for asyncio, with the verbs of `Client`; those that list are async iterators.
+class AsyncClient(AsyncCluster, _Bearer[grpc.aio.Channel]):
+    """A client of a cluster for asyncio, with the verbs of `Client`; those that list are async iterators.
 
     Args:
-        address: HOST:PORT of the node's client listener.
-        timeout: seconds that each call may take; a listing makes one call a page.
-        channel: a ready channel to use instead of one of the client's own. It stays open when the client closes.
+        address: HOST:PORT of a node's client listener, or those of several: calls go to one of them, and on to the next
+            when that one fails.
+        timeout: seconds that each call may take, with all its attempts; a listing makes one call a page. Calls take
+            one of their own, too.
+        channel: a ready channel to use instead of the client's own. It stays open when the client closes.
         session: the token of another client, whose writes and reads this one is to see; see `session`.
         sessions: whether calls carry a session; without, a node answers with what it has, and never waits.
+        shuffle: whether to begin with any of the addresses; otherwise with the first.
+        retries: whether a call that has failed is tried again where that is safe (see docs/python.md).
     """
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | Sequence[str] = DEFAULT_ADDRESS,
         *,
         timeout: float = DEFAULT_TIMEOUT,
         channel: grpc.aio.Channel | None = None,
         session: Session | None = None,
         sessions: bool = True,
+        shuffle: bool = True,
+        retries: bool = True,
     ) -> None:
-        self._carrier = Carrier(session, on=sessions)
-        self.address, self.timeout = _check(address, timeout)
-        self._own: grpc.aio.Channel | None = None
-        self._stubs = None if channel is None else Stubs(channel)
+        _Bearer.__init__(self, address, timeout, channel, session, sessions, shuffle, retries)
         self._closed = False
         self.kv = AsyncKeyValue(self)
         self.counter = AsyncCounters(self)
         self.set = AsyncSets(self)
         self.event = AsyncEvents(self)
 
-    leave = _awaiting(verbs.leave)
+    leave = awaiting(cluster.leave)
 
     async def run(self, call: Call[T], /) -> T:
         """Executes one call of the table; the methods of the groups come here."""
-        self._carrier.attach(call.request)
-        try:
-            response = await call.method(self._open())(call.request, timeout=self.timeout)
-        except grpc.aio.AioRpcError as error:
-            raise self._failed(cast("grpc.Call", error)) from error
-        return self._read(call, response)
+        attempts = self._attempts(call)
+        method = call.method
+        while True:
+            step = attempts.next()
+            target = step.target
+            if target is None:
+                await asyncio.sleep(step.timeout)
+                continue
+            stubs = self._open(target)
+            timeout = step.timeout
+            if step.probe:
+                if (unfit := await self._probe(stubs, target, step)) is not None:
+                    attempts.failed(target, unfit)
+                    continue
+                timeout = min(timeout, attempts.left())
+            try:
+                response = await method(stubs)(call.sending(), timeout=timeout)
+            except grpc.aio.AioRpcError as error:
+                self._check_open(error)
+                _failed(attempts, target, self._failure(cast("grpc.Call", error), target, timeout), error)
+                continue
+            attempts.succeeded(target)
+            return self._read(call, response)
 
     async def stream(self, stream: Stream[T], /) -> AsyncGenerator[T, None]:
         """Executes one streaming call of the table. Closing the generator ends the call."""
-        self._carrier.attach(stream.request)
-        call = stream.method(self._open())(stream.request)
-        try:
-            async for response in call:
-                yield stream.read(response)
-        except grpc.aio.AioRpcError as error:
-            raise self._failed(cast("grpc.Call", error)) from error
-        finally:
-            call.cancel()
+        following = Following(stream, self._targets, self._carrier, self.timeout, retries=self._retries)
+        while True:
+            step = following.next()
+            target = step.target
+            if target is None:
+                await asyncio.sleep(step.timeout)
+                continue
+            stubs = self._open(target)
+            if step.probe and (unfit := await self._probe(stubs, target, step)) is not None:
+                following.failed(target, unfit)
+                continue
+            call = stream.method(stubs)(following.request())
+            try:
+                async for response in call:
+                    for event in following.take(target, stream.read(response)):
+                        yield event
+                return
+            except grpc.aio.AioRpcError as error:
+                self._check_open(error)
+                failure = self._failure(cast("grpc.Call", error), target, self.timeout)
+                try:
+                    following.failed(target, failure)
+                except GossipError as final:
+                    raise final from error
+            finally:
+                call.cancel()
 
-    def _open(self) -> Stubs:
+    async def _probe(self, stubs: Stubs, target: Target, step: Step) -> Failure | None:
+        try:
+            health = await stubs.health.Check(_HEALTH, timeout=step.probe)
+        except grpc.aio.AioRpcError as error:
+            self._check_open(error)
+            return _unreached(cast("grpc.Call", error), target, step)
+        return _unfit(health, target, step)
+
+    def _connect(self, address: str) -> grpc.aio.Channel:
+        # Only when it is used: a channel belongs to the loop that runs when it is made.
+        return grpc.aio.insecure_channel(address, options=connections.OPTIONS)
+
+    def _open(self, target: Target) -> Stubs:
+        self._check_open(None)
+        return self._stubs_of(target)
+
+    def _check_open(self, cause: Exception | None) -> None:
         if self._closed:
-            raise _closed()
-        if self._stubs is None:
-            # Only now: a channel belongs to the loop that runs when it is made.
-            self._own = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
-            self._stubs = Stubs(self._own)
-        return self._stubs
+            raise closed() from cause
 
     async def close(self) -> None:
-        """Closes the connection. The client cannot be used any more; closing it again does nothing."""
+        """Closes the connections. The client cannot be used any more; closing it again does nothing."""
         self._closed = True
-        if self._own:
-            await self._own.close()
+        for channel in self._own.values():
+            await channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -540,16 +394,32 @@ class AsyncClient(AsyncCluster, _Bearer):
         await self.close()
 
 
-def _check(address: object, timeout: object) -> tuple[str, float]:
-    found = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
-    if not isinstance(address, str) or not found or not 0 < int(found["port"] or 1) < 2**16:
-        problem = f"must be HOST:PORT such as {DEFAULT_ADDRESS}, not {address!r}"
-        raise InvalidArgumentError(f"address {problem}", reason=Reason.INVALID_ARGUMENT, fields={"address": problem})
-    if not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
-        problem = f"must be a number of seconds above 0, not {timeout!r}"
-        raise InvalidArgumentError(f"timeout {problem}", reason=Reason.INVALID_ARGUMENT, fields={"timeout": problem})
-    return address, timeout
+def _seconds(timeout: object) -> float:
+    seconds = check_timeout(timeout)
+    if seconds is None:
+        problem = "must be a number of seconds above 0, not None"
+        raise InvalidArgumentError(f"timeout {problem}", fields={"timeout": problem})
+    return seconds
 
 
-def _closed() -> GossipError:
-    return GossipError("this client is closed; make a new one")
+def _failed(attempts: Attempts, target: Target, failure: Failure, cause: Exception) -> None:
+    try:
+        attempts.failed(target, failure)
+    except GossipError as error:
+        raise error from cause
+
+
+def _unreached(failed: grpc.Call, target: Target, step: Step) -> Failure | None:
+    """What an unanswered question for health means; any answer, such as of a node that has no health, is one."""
+    code = failed.code()
+    if code not in _GONE:
+        return None
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return unreachable(target.address, f"no connection within {step.probe:.3g} s")
+    return unreachable(target.address, failure_of(failed, address=target.address, timeout=step.probe).problem)
+
+
+def _unfit(health: health_pb2.HealthCheckResponse, target: Target, step: Step) -> Failure | None:
+    if not step.must_serve or health.status != health_pb2.HealthCheckResponse.NOT_SERVING:
+        return None
+    return unreachable(target.address, "it does not serve: it is not ready yet, or stops")

@@ -292,6 +292,8 @@ class Event:
     """Names the event for ever."""
     clock: int
     """Lamport clock: what was published by somebody who had seen it has a greater one."""
+    request_id: str = ""
+    """What its publisher named it by, itself or its client; empty if nothing."""
 
 
 class SubscriptionEventKind(StrEnum):

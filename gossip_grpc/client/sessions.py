@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from threading import Lock
 from typing import Any
 
 from google.protobuf.message import Message
 
 from gossip_grpc.client.results import Session
-from gossip_grpc.client.upload import Requests
 from gossip_grpc.errors import InvalidArgumentError, Reason
 
 
@@ -49,10 +47,10 @@ class Carrier:
             with self._lock:
                 self._keep(self._session.merge(token))
 
-    def attach(self, request: Message | Iterator[Message]) -> None:
+    def attach(self, request: Message) -> None:
         """Send the session with a request, or the first of several, if there is one and the request takes one."""
         raw = self._raw
-        message: Any = request.first if isinstance(request, Requests) else request
+        message: Any = request
         if self._on and raw and "session" in message.DESCRIPTOR.fields_by_name:
             message.session.MergeFromString(raw)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
+from gossip_grpc.client import arguments as checked
+from gossip_grpc.client.calls import Call, Requests
 from gossip_grpc.client.results import Item, Session, Value, Written
-from gossip_grpc.client.verbs import Call, _durability, _milliseconds, _refused, _text, _value
 from gossip_grpc.errors import GossipError
 from gossip_grpc.gen.gossip.v1 import kv_pb2
 
@@ -32,32 +33,6 @@ def entries_of(given: Entries) -> Iterable[tuple[str, Value] | Item]:
     return given.items() if isinstance(given, Mapping) else given
 
 
-class Requests:
-    """The messages of a call that takes several, for either kind of client; good for one call.
-
-    Attributes:
-        first: the one that says what holds for all.
-    """
-
-    def __init__(self, messages: list[kv_pb2.KeyValueServicePutManyRequest]) -> None:
-        self.first = messages[0]
-        self._messages = iter(messages)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> kv_pb2.KeyValueServicePutManyRequest:
-        return next(self._messages)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> kv_pb2.KeyValueServicePutManyRequest:
-        for message in self._messages:
-            return message
-        raise StopAsyncIteration
-
-
 class Upload:
     """Entries on their way.
 
@@ -65,8 +40,9 @@ class Upload:
         written: what the calls so far have written.
     """
 
-    def __init__(self, durability: str | None = None) -> None:
-        self._durability = _durability(durability)
+    def __init__(self, durability: str | None = None, timeout: float | None = None) -> None:
+        self._timeout = checked.timeout(timeout)
+        self._durability = checked.durability(durability)
         self.written = Written(0, Session(0, ()))
         self._batches: list[kv_pb2.KeyValueServicePutManyRequest] = []
         self._batch = kv_pb2.KeyValueServicePutManyRequest(durability=self._durability)
@@ -83,9 +59,9 @@ class Upload:
         try:
             key, value, ttl, ephemeral = _item(path, entry)
             message = kv_pb2.PutManyEntry(
-                key=_text(f"{path}.key", key),
-                value=_value(f"{path}.value", value),
-                ttl_milliseconds=_milliseconds(f"{path}.ttl", ttl),
+                key=checked.text(f"{path}.key", key),
+                value=checked.value(f"{path}.value", value),
+                ttl_milliseconds=checked.milliseconds(f"{path}.ttl", ttl),
                 ephemeral=ephemeral,
             )
         except GossipError as error:
@@ -125,7 +101,13 @@ class Upload:
 
     def _call(self) -> Call[Written]:
         batches, self._batches = self._batches, []
-        return Call(lambda stubs: stubs.kv.PutMany, Requests(batches), self._read, lambda _, written: written.session)
+        return Call(
+            lambda stubs: stubs.kv.PutMany,
+            Requests(batches),
+            self._read,
+            lambda _, written: written.session,
+            self._timeout,
+        )
 
     def _read(self, response: kv_pb2.KeyValueServicePutManyResponse) -> Written:
         session = Session.from_message(response.session)
@@ -138,4 +120,4 @@ def _item(path: str, entry: object) -> Item:
         return entry
     if isinstance(entry, tuple) and len(entry) == 2:
         return Item(*entry)
-    raise _refused(path, f"must be a pair of key and value, or an Item, not {type(entry).__name__}")
+    raise checked.refused(path, f"must be a pair of key and value, or an Item, not {type(entry).__name__}")

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from gossip_grpc.client import GossipError, KeyNotFoundError, Status, Value
-from gossip_grpc.client.clients import AsyncCounters, AsyncKeyValue, AsyncSets
+from gossip_grpc.client.groups import AsyncCounters, AsyncKeyValue, AsyncSets
 from gossip_grpc.demo import checks
 from gossip_grpc.demo.agreement import Agreement, State
 from gossip_grpc.demo.board import Board, Life, Progress, Row, Step, duration
