@@ -77,7 +77,7 @@ async def test_a_node_whose_seeds_are_all_down_waits_and_then_starts_alone() -> 
     down = f"127.0.0.1:{free_port()}"
     node = await NodeProcess.start("--node-id", "n1", "--join", down, env={"GOSSIP_BOOTSTRAP_WINDOW": "1"})
     try:
-        async with node.client() as client:
+        async with AsyncClient(node.client_address, retries=False) as client:
             with pytest.raises(UnavailableError) as caught:
                 await client.kv.put("early", "x")
             assert caught.value.reason == "NOT_READY"

@@ -188,6 +188,7 @@ class Client(Cluster, _Bearer[grpc.Channel]):
             target = step.target
             if target is None:
                 self._closed.wait(step.timeout)
+                self._check_open(None)
                 continue
             stubs = self._open(target)
             timeout = step.timeout
@@ -213,6 +214,7 @@ class Client(Cluster, _Bearer[grpc.Channel]):
             target = step.target
             if target is None:
                 self._closed.wait(step.timeout)
+                self._check_open(None)
                 continue
             stubs = self._open(target)
             if step.probe and (unfit := self._probe(stubs, target, step)) is not None:

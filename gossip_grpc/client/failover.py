@@ -262,7 +262,7 @@ class Attempts:
             last = self._failures[-1][1]
             if last.effect is Effect.UNREACHABLE or (last.effect is Effect.LATER and last.retry_after is None):
                 return None
-        pause: float = min(PAUSE_FIRST * 2.0**self._rounds, PAUSE_MOST) * self._targets.jitter()
+        pause: float = min(PAUSE_FIRST * 2.0 ** min(self._rounds, 10), PAUSE_MOST) * self._targets.jitter()
         return max(pause, min(self._barred.get(one, now) for one in left) - now)
 
 

@@ -107,7 +107,7 @@ class Following(Generic[T]):
         lasted = self._targets.clock() - self._begun > LASTING
         self._restarts = 0 if lasted else self._restarts + 1
         if self._restarts > 1:
-            self._pause = min(PAUSE_FIRST * 2**self._restarts, PAUSE_MOST) * self._targets.jitter()
+            self._pause = min(PAUSE_FIRST * 2.0 ** min(self._restarts, 10), PAUSE_MOST) * self._targets.jitter()
         self._attempts = Attempts(
             self._targets, self._stream.request, timeout=self._stream.reconnect, retries=True, patient=True
         )
