@@ -1,6 +1,7 @@
 """gossip-grpc: membership and replicated state over gRPC, without a service to operate.
 
-`Node` embeds a node in a program; `AsyncClient` and `Client` talk to one. Same verbs, same exceptions.
+`Node` embeds a node in an asyncio program, `BlockingNode` in one with threads; `AsyncClient` and `Client` talk to a
+cluster. Same verbs, same exceptions.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gossip_grpc.errors import (
 )
 
 if TYPE_CHECKING:
+    from gossip_grpc.blocking import BlockingNode
     from gossip_grpc.client import AsyncClient, Client, Session
     from gossip_grpc.config import Config
     from gossip_grpc.node import Node
@@ -27,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",
+    "BlockingNode",
     "Client",
     "Config",
     "ConfigError",
@@ -43,6 +46,7 @@ __all__ = [
 
 _LAZY = {
     "AsyncClient": "gossip_grpc.client",
+    "BlockingNode": "gossip_grpc.blocking",
     "Client": "gossip_grpc.client",
     "Config": "gossip_grpc.config",
     "Node": "gossip_grpc.node",

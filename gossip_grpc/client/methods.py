@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
@@ -48,7 +48,7 @@ def blocking(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_Runs, P], T]:
     return method
 
 
-def awaiting(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_RunsAsync, P], Awaitable[T]]:
+def awaiting(verb: Callable[P, Call[T]]) -> Callable[Concatenate[_RunsAsync, P], Coroutine[Any, Any, T]]:
     """A coroutine that makes a call."""
 
     @_method_of(verb)
@@ -91,7 +91,7 @@ def gathering(verb: Callable[P, Listing[T]], into: Callable[[Iterable[T]], R]) -
 
 def gathering_async(
     verb: Callable[P, Listing[T]], into: Callable[[Iterable[T]], R]
-) -> Callable[Concatenate[_RunsAsync, P], Awaitable[R]]:
+) -> Callable[Concatenate[_RunsAsync, P], Coroutine[Any, Any, R]]:
     """The same for asyncio."""
 
     @_method_of(verb)

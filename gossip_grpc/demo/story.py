@@ -54,7 +54,7 @@ class Api(Protocol):
     counter: AsyncCounters
     set: AsyncSets
 
-    def status(self) -> Awaitable[Status]:
+    def status(self) -> Coroutine[Any, Any, Status]:
         """What the node is and how it does."""
         ...
 
@@ -388,9 +388,10 @@ class Story:
     async def _ask(self, node: str) -> tuple[Status | None, int]:
         client = self._cluster.client(node)
         try:
-            return await asyncio.gather(client.status(), client.counter.get(COUNTER))
+            status, counter = await asyncio.gather(client.status(), client.counter.get(COUNTER))
         except GossipError:
             return None, 0
+        return status, counter
 
     def _ended(self) -> list[str]:
         """Nodes that have ended by themselves, a line each; the table shows them as such from now on."""
