@@ -939,6 +939,37 @@ def test_options_stand_before_or_after_the_command_and_go_before_the_environment
     assert cli(*(arg.replace("NODE", node.address) for arg in args)).json["value"] == "v"
 
 
+@pytest.mark.parametrize("given", [["--address", "{dead},{live}"], ["--address", "{dead}", "--address", "{live}"], []])
+def test_of_several_addresses_the_first_that_answers_is_asked(
+    node: FakeNode, cli: Cli, monkeypatch: pytest.MonkeyPatch, given: list[str]
+) -> None:
+    node.answers[counter_pb2.CounterServiceAddRequest] = counter_pb2.CounterServiceAddResponse(value=7)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        dead = f"127.0.0.1:{probe.getsockname()[1]}"
+    if not given:
+        monkeypatch.setenv("GOSSIP_ADDRESS", f"{dead}, {node.address}")
+    done = cli("counter", "add", "c", *(word.format(dead=dead, live=node.address) for word in given))
+    assert (done.code, done.out) == (0, "7\n")
+
+
+def test_with_several_addresses_a_watch_outlives_its_node(node: FakeNode, cli: Cli) -> None:
+    told = kv_pb2.KeyValueServiceWatchResponse
+    current = kv_pb2.KEY_VALUE_EVENT_KIND_CURRENT
+    scripts = iter(
+        [[told(kind=current, cause="first", resume_token="t"), STOPS], [told(kind=current, cause="resumed")]]
+    )
+    node.answers[kv_pb2.KeyValueServiceWatchRequest] = lambda _: next(scripts)
+    done = cli("kv", "watch", "--address", f"{node.address},127.0.0.1:1")
+    assert (done.code, lines_of(done)) == (0, ["current   first", "current   resumed"])
+
+
+def test_what_is_about_one_node_refuses_several_addresses(node: FakeNode, cli: Cli) -> None:
+    done = cli("leave", "--address", f"{node.address},127.0.0.1:1")
+    assert (done.code, node.requests) == (2, [])
+    assert done.err.startswith("Error: address must be that of the node which this call is about")
+
+
 def test_without_any_address_the_local_node_is_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOSSIP_ADDRESS")
     asked: list[dict[str, Any]] = []

@@ -286,7 +286,8 @@ class RootGroup(LazyGroup):
             return super().invoke(ctx)
         except GossipError as error:
             advice = _ADVICE.get(type(error), "") if error.reason is None else ""
-            fail(f"{error}{advice}", code=_EXIT_CODES.get(type(error), FAILED))
+            mark = ";" if isinstance(error, UnavailableError) and advice and not str(error).endswith("?") else ""
+            fail(f"{error}{mark}{advice}", code=_EXIT_CODES.get(type(error), FAILED))
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:

@@ -35,7 +35,7 @@ def add(settings: Settings, key: str, amount: int, durability: str | None, reque
     """Add AMOUNT, or 1, to a counter and print its value.
 
     A negative amount subtracts. An addition whose answer was lost is repeated, and counted once. If it fails all the
-    same, and says that it may have taken effect, look before you repeat it, or repeat it with the same --request-id.
+    same, and says that it may have taken effect, look before you repeat it; with --request-id you may repeat it anyway.
 
     Examples:
       gossip-grpc counter add hits

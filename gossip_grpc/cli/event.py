@@ -45,7 +45,7 @@ def publish(
 
     PAYLOAD is text; `-` reads it from standard input, where it must be UTF-8 and is taken with all its newlines. Bytes
     come from --file; `--file -` is standard input. An event whose answer was lost is published again, and told once. If
-    that fails all the same, repeat it with the same --request-id.
+    that fails all the same, you may repeat it if you have given a --request-id.
 
     Examples:
       gossip-grpc event publish deploys/web v1.2.3
