@@ -956,9 +956,8 @@ def test_of_several_addresses_the_first_that_answers_is_asked(
 def test_with_several_addresses_a_watch_outlives_its_node(node: FakeNode, cli: Cli) -> None:
     told = kv_pb2.KeyValueServiceWatchResponse
     current = kv_pb2.KEY_VALUE_EVENT_KIND_CURRENT
-    scripts = iter(
-        [[told(kind=current, cause="first", resume_token="t"), STOPS], [told(kind=current, cause="resumed")]]
-    )
+    first = told(kind=current, cause="first", resume_token="t")
+    scripts: Iterator[list[Message | Fault]] = iter([[first, STOPS], [told(kind=current, cause="resumed")]])
     node.answers[kv_pb2.KeyValueServiceWatchRequest] = lambda _: next(scripts)
     done = cli("kv", "watch", "--address", f"{node.address},127.0.0.1:1")
     assert (done.code, lines_of(done)) == (0, ["current   first", "current   resumed"])
