@@ -37,7 +37,10 @@ LOOK_SECONDS = 20e-6
 """Seconds between looks at the coverage for each that waits; a look takes some hundredth of it."""
 
 MAX_NAMES = 8
-"""Most writes that an error names."""
+"""Most writes that an error names in its metadata."""
+
+MAX_SAID = 500
+"""Characters of names in its message at most, unless it is one: messages are cut at twice as many (edge.py)."""
 
 
 class _Waiter:
@@ -192,9 +195,12 @@ def _patience(context: Any) -> float:
 
 def _behind(missing: Session) -> BehindError:
     names = missing.names()
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    said = names[:MAX_NAMES]
+    while len(said) > 1 and sum(map(len, said)) > MAX_SAID:
+        said.pop()
+    more = f" and {len(names) - len(said)} more" if len(names) > len(said) else ""
     return BehindError(
-        f"this node does not cover {', '.join(names[:MAX_NAMES])}{more} yet, which the session has written or seen; "
+        f"this node does not cover {', '.join(said)}{more} yet, which the session has written or seen; "
         "nothing was done. Allow more time, or ask another node; if these were lost with a node, begin a new session",
         metadata={"missing": ",".join(names[:MAX_NAMES]), "missing_count": str(len(names))},
     )

@@ -172,7 +172,6 @@ async def test_a_starlette_application_counts_and_knows_its_members() -> None:
         app.process.send_signal(signal.SIGINT)
         await app.end()
         assert any("Application shutdown complete" in line for line in app.lines)
-        assert any("node stopped" in line for line in app.lines)
 
 
 @pytest.mark.parametrize("app", APPS)

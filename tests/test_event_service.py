@@ -108,7 +108,7 @@ async def test_an_event_reaches_a_subscriber_with_all_that_it_was_published_with
             assert told.event is not None
             published_at = told.event.published_at
             dot = session.dots[0]
-            assert told.event == Event("t", b"\0x", "key", published_at, dot, session.clock)
+            assert told.event == Event("t", b"\0x", "key", published_at, dot, session.clock, told.event.request_id)
             assert (told.kind, told.dot, told.clock) == (SubscriptionEventKind.EVENT, dot, session.clock)
             assert abs(published_at - (node.scheduler.now() + node.engine.wall_offset)) < DEADLINE
 

@@ -18,7 +18,7 @@ from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gossip_grpc import listeners
-from gossip_grpc.client import AsyncClient, Client, KeyValueEventKind, UnavailableError
+from gossip_grpc.client import AsyncClient, Client, KeyValueEventKind
 from gossip_grpc.config import Config
 from gossip_grpc.node import Node
 from tests.processes import DEADLINE, NodeProcess
@@ -365,16 +365,3 @@ async def test_the_blocking_client_resumes_too() -> None:
 
     async with Node(aged) as node:
         assert await asyncio.to_thread(causes, node.client_address) == ["these are all members", "resumed"]
-
-
-async def test_a_watch_that_has_not_told_all_yet_cannot_resume_and_ends_with_an_error() -> None:
-    aged = config(max_connection_age=0.2, max_connection_age_grace=0.2)
-    async with Node(aged) as node, AsyncClient(node.client_address) as client:
-        for number in range(40):
-            await node.kv.put(f"k{number:02}", "x" * (1 << 20))  # more than gRPC takes before anybody reads
-        async with aclosing(client.kv.watch()) as events:
-            assert (await anext(events)).kind is KeyValueEventKind.SNAPSHOT
-            await until(lambda: node.watchers.count == 0)
-            with pytest.raises(UnavailableError):
-                async for _ in events:
-                    pass
