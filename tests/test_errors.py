@@ -467,9 +467,9 @@ class Row:
 def table() -> dict[str, Row]:
     rows = {}
     for line in ERRORS.read_text().splitlines():
-        if found := re.match(r"\| `([A-Z_]+)` \| ([A-Z_]+) \| ([^|]+) \|", line):
+        if found := re.match(r"\| `([A-Z_]+)`<br>([A-Z_]+)(?:<br>again in (\d+ s))? \|", line):
             assert found[1] not in rows, f"{found[1]} is there twice"
-            rows[found[1]] = Row(found[2], found[3])
+            rows[found[1]] = Row(found[2], found[3] or "-")
     return rows
 
 
