@@ -103,12 +103,12 @@ async def test_an_event_reaches_a_subscriber_with_all_that_it_was_published_with
                 [marker] = await take(stream, 1)
                 assert (marker.kind, marker.event, marker.dot) == (SubscriptionEventKind.CURRENT, None, None)
                 assert (marker.clock, marker.cause) == (0, "these are all events from now on")
-                session: Session = await client.event.publish("t", b"\0x", "key")
+                session: Session = await client.event.publish("t", b"\0x", "key", request_id=repr(verbs))
                 [told] = await take(stream, 1)
             assert told.event is not None
             published_at = told.event.published_at
             dot = session.dots[0]
-            assert told.event == Event("t", b"\0x", "key", published_at, dot, session.clock, told.event.request_id)
+            assert told.event == Event("t", b"\0x", "key", published_at, dot, session.clock, repr(verbs))
             assert (told.kind, told.dot, told.clock) == (SubscriptionEventKind.EVENT, dot, session.clock)
             assert abs(published_at - (node.scheduler.now() + node.engine.wall_offset)) < DEADLINE
 
