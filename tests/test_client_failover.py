@@ -353,7 +353,7 @@ def test_a_watch_with_a_token_that_is_lost_before_it_began_goes_on_with_it(two: 
 
 
 def test_a_watcher_that_was_too_slow_goes_on_with_the_token_that_the_node_gave(two: list[FakeNode]) -> None:
-    slow = Fault(Code.RESOURCE_EXHAUSTED, "too slow", "SLOW_WATCHER", metadata={"resume_token": "t5"})
+    slow = Fault(Code.RESOURCE_EXHAUSTED, "too slow", "SLOW_WATCHER", metadata={"resume_token": "t5"}, retry_after=0.05)
     told = Watched(two, WATCH, [marked("CURRENT", "t1"), slow], [shown("b", "t6"), marked("CURRENT", "t6")])
     with client_of(*two) as client:
         assert [event.kind for event in client.kv.watch()] == ["current", "put", "current"]
@@ -361,7 +361,7 @@ def test_a_watcher_that_was_too_slow_goes_on_with_the_token_that_the_node_gave(t
 
 
 def test_a_watcher_that_is_too_slow_for_what_there_is_is_told_so(two: list[FakeNode]) -> None:
-    slow = Fault(Code.RESOURCE_EXHAUSTED, "begin anew, and read faster", "SLOW_WATCHER")
+    slow = Fault(Code.RESOURCE_EXHAUSTED, "begin anew, and read faster", "SLOW_WATCHER", retry_after=0.05)
     Watched(two, WATCH, [shown("a"), slow])
     with client_of(*two) as client:
         found, error = watched(client)

@@ -10,7 +10,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,8 @@ from gossip_grpc.client import (
     SubscriptionEventKind,
     UnavailableError,
 )
+from gossip_grpc.config import Config
+from gossip_grpc.node import Node
 from tests.processes import DEADLINE, NodeProcess, agree
 
 
@@ -255,3 +257,34 @@ async def test_when_all_are_gone_the_error_names_them_all(trio: Trio) -> None:
             await client.kv.put("k", "v")
     assert {attempt.address for attempt in caught.value.attempts} == set(trio.addresses)
     assert not caught.value.may_have_taken_effect
+
+
+async def test_a_watch_outlives_the_connections_that_a_node_closes_for_their_age() -> None:
+    config = Config(
+        node_id="a",
+        peer_listen="127.0.0.1:0",
+        client_listen="127.0.0.1:0",
+        max_connection_age=1.0,
+        max_connection_age_grace=0.1,
+    )
+    async with Node(config) as node, AsyncClient(node.client_address, sessions=False) as client:
+        found: list[str] = []
+        kinds = set()
+        async with asyncio.timeout(DEADLINE), aclosing(client.kv.watch()) as events:
+            number, resumed = 0, 0
+            async for event in events:
+                kinds.add(event.kind)
+                if event.kind is KeyValueEventKind.PUT:
+                    found.append(event.key)
+                resumed += event.cause == "resumed"
+                if resumed == 2:
+                    break
+                number += 1
+                asyncio.get_running_loop().call_later(0.05, write, node, f"{number:04}")
+        assert KeyValueEventKind.RESET not in kinds  # it is the same node, which knows what came after the token
+        assert found == [f"{number:04}" for number in range(1, len(found) + 1)]
+
+
+def write(node: Node, key: str) -> None:
+    node.engine.put(key, "x", node.scheduler.now())
+    node.scheduler.pump()

@@ -108,6 +108,8 @@ class Following(Generic[T]):
         self._restarts = 0 if lasted else self._restarts + 1
         if self._restarts > 1:
             self._pause = min(PAUSE_FIRST * 2.0 ** min(self._restarts, 10), PAUSE_MOST) * self._targets.jitter()
+        if slow or len(self._targets) == 1:  # otherwise another node is asked meanwhile
+            self._pause = max(self._pause, failure.retry_after or 0.0)
         self._attempts = Attempts(
             self._targets, self._stream.request, timeout=self._stream.reconnect, retries=True, patient=True
         )
