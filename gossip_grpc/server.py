@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from gossip_grpc import __version__, bulk, members, wire
 from gossip_grpc.changes import KeyView
 from gossip_grpc.core.elements import Place, element_at
+from gossip_grpc.core.events import event_of
 from gossip_grpc.core.leases import lease_of
 from gossip_grpc.core.limits import MAX_ELEMENTS, MAX_TOPICS
 from gossip_grpc.core.membership import Peer
@@ -364,6 +365,12 @@ class EventServicer(event_pb2_grpc.EventServiceServicer):
         limits.check_prefix(request.ordering_key, "ordering_key")
         limits.check_request_id(request.request_id)
         before = node.engine.store.published(request.topic, request.request_id)
+        if before is not None and event_of(before).payload != payload:
+            raise LocalError(
+                f"request_id {request.request_id!r} has published another payload to this topic; give each event an id "
+                "of its own",
+                field="request_id",
+            )
         record = before or node.engine.publish_event(
             request.topic, payload, request.ordering_key, node.scheduler.now(), request_id=request.request_id
         )

@@ -26,6 +26,7 @@ from gossip_grpc.core.limits import (
     MAX_REQUEST_ID_BYTES,
     MAX_WIRE_KEY_BYTES,
     MAX_WIRE_PAYLOAD_BYTES,
+    UINT64_MAX,
     is_name,
 )
 from gossip_grpc.core.phi import MAX_PHI
@@ -650,12 +651,20 @@ def _decode_receipts(messages: Sequence[Any], origins: list[Origin], path: str) 
         origin, request_id = origins[message.origin], message.request_id
         if not 0 < len(request_id) <= MAX_REQUEST_ID_BYTES:
             raise _malformed(f"{here}.request_id", f"1 to {MAX_REQUEST_ID_BYTES} bytes", request_id[:60])
-        if not message.amount:
-            raise _malformed(f"{here}.amount", "an amount", "0")
+        _check_amount(message, here)
+        if message.sequence == UINT64_MAX:
+            raise _malformed(f"{here}.sequence", "below that of the share, which is the next", str(message.sequence))
         receipt = Receipt(message.amount, (message.added, message.subtracted))
         slot = (key, request_id, origin)
         records.append(Record(Kind.COUNTER_RECEIPT, slot, origin, message.sequence, message.clock, receipt))
     return records
+
+
+def _check_amount(message: Any, path: str) -> None:
+    amount = message.amount
+    if not amount or amount > message.added or -amount > message.subtracted:
+        allowed = f"an amount that is in the sums, +{message.added} -{message.subtracted}"
+        raise _malformed(f"{path}.amount", allowed, str(amount))
 
 
 def _decode_voids(messages: Sequence[Any], origins: list[Origin], path: str) -> list[Record]:
@@ -665,8 +674,7 @@ def _decode_voids(messages: Sequence[Any], origins: list[Origin], path: str) -> 
         key = _check_dot(message, len(origins), here)
         if message.share_origin >= len(origins):
             raise _outside(f"{here}.share_origin", message.share_origin, len(origins))
-        if not message.amount:
-            raise _malformed(f"{here}.amount", "an amount", "0")
+        _check_amount(message, here)
         slot = (key, (message.added, message.subtracted), origins[message.share_origin])
         origin = origins[message.origin]
         records.append(Record(Kind.COUNTER_VOID, slot, origin, message.sequence, message.clock, message.amount))

@@ -152,7 +152,8 @@ def receipts(
     def build(key: str, request_id: str, origin: Origin, sequence: int, clock: int, content: Receipt) -> Record:
         return Record(Kind.COUNTER_RECEIPT, (key, request_id, origin), origin, sequence, clock, content)
 
-    return st.builds(build, keys, requests, origins, numbers, numbers, st.builds(Receipt, amounts, sums))
+    contents = st.builds(lambda amount, given: Receipt(amount, _holding(amount, given)), amounts, sums)
+    return st.builds(build, keys, requests, origins, numbers, numbers, contents)
 
 
 def voids(
@@ -163,8 +164,17 @@ def voids(
     about: st.SearchStrategy[Origin] = few_origins,
     amounts: st.SearchStrategy[int] = few_amounts,
 ) -> st.SearchStrategy[Record]:
-    slots = st.tuples(keys, sums, about)
-    return st.builds(Record, st.just(Kind.COUNTER_VOID), slots, origins, numbers, numbers, amounts)
+    def build(
+        key: str, given: tuple[int, int], of: Origin, origin: Origin, sequence: int, clock: int, amount: int
+    ) -> Record:
+        return Record(Kind.COUNTER_VOID, (key, _holding(amount, given), of), origin, sequence, clock, amount)
+
+    return st.builds(build, keys, sums, about, origins, numbers, numbers, amounts)
+
+
+def _holding(amount: int, sums: tuple[int, int]) -> tuple[int, int]:
+    """Sums that an amount is in."""
+    return max(sums[0], amount), max(sums[1], -amount)
 
 
 def elements(

@@ -446,6 +446,10 @@ def test_an_event_is_published_from_an_argument_or_a_file(node: FakeNode, cli: C
     assert (first.topic, first.payload, first.ordering_key) == ("t", text("hello"), "")
     assert (second.topic, second.payload, second.ordering_key) == ("t", common_pb2.Value(data=b"\0"), "k")
     assert third.request_id == "deploy-7"
+    for empty in (("event", "publish", "t", "x", "--request-id", ""), ("kv", "watch", "--resume", "")):
+        refused = cli(*empty)
+        assert refused.code == 2
+        assert "it is empty; leave the option out, or give it its text" in refused.err
     assert len({first.request_id, second.request_id, ""}) == 3
 
 

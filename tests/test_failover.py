@@ -348,6 +348,7 @@ def test_only_what_reads_is_no_write() -> None:
         (Reason.STOPPING, Effect.LATER),
         (Reason.SESSION_BEHIND, Effect.ELSEWHERE),
         (Reason.WATCH_LIMIT, Effect.ELSEWHERE),
+        (Reason.NOT_IMPLEMENTED, Effect.ELSEWHERE),
         (Reason.NOT_ON_DISK, Effect.STANDS),
         (Reason.INVALID_ARGUMENT, Effect.REFUSED),
         ("OF_A_LATER_VERSION", Effect.REFUSED),

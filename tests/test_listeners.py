@@ -349,12 +349,13 @@ async def test_a_watch_that_is_cut_off_for_its_age_resumes_and_misses_nothing() 
                 number += 1
 
 
-async def test_the_blocking_client_resumes_too() -> None:
+@pytest.mark.parametrize("reconnect", [60.0, 0.0])
+async def test_a_node_that_ends_connections_for_their_age_is_no_node_that_is_gone(reconnect: float) -> None:
     aged = config(max_connection_age=0.2, max_connection_age_grace=0.2)
 
     def causes(address: str) -> list[str]:
         with Client(address) as client:
-            events = client.watch()
+            events = client.watch(reconnect=reconnect)
             found: list[str] = []
             while len(found) < 2:
                 event = next(events)

@@ -26,7 +26,7 @@ SLOTS = {
     Kind.COUNTER_RESET: samples.resets(keys=KEY, about=st.just(B)),
     Kind.SET_ELEMENT: samples.elements(keys=KEY, values=st.just("e"), about=st.just(A)).filter(is_of_the_set_slot),
     Kind.COUNTER_RECEIPT: samples.receipts(keys=KEY, origins=st.just(A), requests=st.just("r")),
-    Kind.COUNTER_VOID: samples.voids(keys=KEY, about=st.just(B), sums=st.just((1, 0))),
+    Kind.COUNTER_VOID: samples.voids(keys=KEY, about=st.just(B), sums=st.just((2, 2))),
     Kind.MEMBER: samples.members(
         origins=st.builds(Origin, st.just("a"), samples.few_numbers), contents=samples.few_members
     ),

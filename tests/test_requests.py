@@ -14,7 +14,7 @@ from gossip_grpc.core.messages import Call, PushRequest
 from gossip_grpc.core.records import Dot, Kind, Member, Origin, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Digest
-from gossip_grpc.errors import LocalError
+from gossip_grpc.errors import LimitError, LocalError
 from tests.samples import A, B, C, D, receipt, reset, share, void
 from tests.shadow import Shadow
 from tests.test_store import check
@@ -94,6 +94,27 @@ def test_a_receipt_without_its_share_is_not_taken_for_counted() -> None:
     assert store.counted("n", "r") == AT_A[1]
     assert store.counted("n", "other") is None
     assert store.counted("other", "r") is None
+
+
+def test_only_what_this_node_has_counted_itself_is_taken_back_at_once() -> None:
+    bystander, party = Store(C), Store(B)
+    for store in (bystander, party):
+        store.merge(AT_A + AT_B, 0.0)
+    assert bystander.void_repeats(0.0, own=True) == []
+    assert [record.kind for record in party.void_repeats(0.0, own=True)] == [Kind.COUNTER_SHARE, Kind.COUNTER_VOID]
+    # Should those that it is about be gone, somebody else does it later.
+    told = bystander.void_repeats(1.0)
+    assert told[0] == AT_A[2], "with what makes it due, for those who lack that"
+    assert bystander.counter("n") == party.counter("n") == 8
+
+
+def test_what_is_void_is_looked_at_once_and_not_with_each_addition() -> None:
+    store = heard([share("n", 10_000, 0, B, 20_000)], [void("n", 1, (mark, 0), B, A, mark) for mark in range(1, 5_001)])
+    assert store.counter("n") == 5_000
+    part = store._tallies._parts["n"][B]
+    part.voids.clear()  # whoever looked at all of them again would find none
+    store.merge([share("n", 10_001, 0, B, 20_001)], 0.0)
+    assert store.counter("n") == 5_001
 
 
 def test_a_reset_takes_the_addition_that_is_void_with_it() -> None:
@@ -250,6 +271,16 @@ def test_an_id_that_has_added_something_else_is_refused() -> None:
         add(engine, amount=6)
     assert caught.value.field == "request_id"
     assert engine.store.counter("n") == 5
+
+
+def test_a_full_node_takes_no_addition_that_may_leave_a_void() -> None:
+    engine = node(limits=Limits(max_records=1))
+    add(engine)
+    with pytest.raises(LimitError):
+        add(engine, request_id="s")
+    assert add(engine) is not None
+    assert add(engine, request_id="") is None
+    assert engine.store.counter("n") == 10
 
 
 def test_nothing_to_add_leaves_no_receipt() -> None:

@@ -52,8 +52,8 @@ async def value(node: Node, session: common_pb2.Session | None = None) -> int:
         return int((await stub.Get(request, timeout=DEADLINE)).counter.value)
 
 
-async def publish(node: Node, request_id: str) -> event_pb2.EventServicePublishResponse:
-    payload = common_pb2.Value(text="hello")
+async def publish(node: Node, request_id: str, text: str = "hello") -> event_pb2.EventServicePublishResponse:
+    payload = common_pb2.Value(text=text)
     request = event_pb2.EventServicePublishRequest(topic="t", payload=payload, request_id=request_id)
     async with channel(node) as to:
         stub: Any = event_pb2_grpc.EventServiceStub(to)
@@ -136,6 +136,9 @@ async def test_an_event_that_is_published_again_is_told_once_here_and_elsewhere(
         assert done.session.dots == again.session.dots == elsewhere.session.dots
         assert told.event is not None
         assert told.event.payload == "hello"
+        with pytest.raises(grpc.aio.AioRpcError, match="request_id 'r' has published another payload") as caught:
+            await publish(second, "r", "other")
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         last = await publish(first, "")
         following = await anext(stream)
         assert following.dot is not None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gossip_grpc.core import store as store_module
 from gossip_grpc.core.coverage import EVERYTHING, Coverage
 from gossip_grpc.core.leases import is_over
-from gossip_grpc.core.records import Dot, Kind, Member, Origin, Record, fingerprint
+from gossip_grpc.core.records import Dot, Kind, Member, Origin, Receipt, Record, fingerprint
 from gossip_grpc.core.store import Store, member_of
 from gossip_grpc.core.sync import Delta, Digest
 from gossip_grpc.core.transfer import InboundDelta
@@ -703,6 +703,19 @@ def test_what_a_full_delta_is_told_to_be_held_has_the_shape_of_a_coverage() -> N
     store.merge([register("c", "1", C, 1), register("c", "2", C, 2)], 0.0)
     held = Coverage.of([*((A, i) for i in (1, 2, 5, 6, 9)), (B, 3), (B, 4), (C, 2)])
     assert store._held() == held
+
+
+def test_receipts_and_shares_make_no_ranges_of_their_own_of_what_is_held() -> None:
+    store = Store(A)
+    put(store, "x", "1")
+    for number in range(100):
+        store.write(Kind.COUNTER_RECEIPT, ("n", f"r{number}", A), Receipt(1, (number + 1, 0)), 0.0)
+        store.write(Kind.COUNTER_SHARE, ("n", A), (number + 1, 0), 0.0)
+    put(store, "y", "1")
+    held = store._held()
+    assert held is not None
+    assert len(held.above(A)) == 1
+    assert all(held.covers(A, sequence) for sequence in (1, 202))
 
 
 def test_a_peer_above_the_floor_gets_no_full_delta() -> None:

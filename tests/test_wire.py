@@ -303,8 +303,8 @@ def valid_delta() -> peer_pb2.Delta:
         accusation(B, A, 7, phi=9.5),
         lease("l0", "v", A, 8, expires_at=5),
         lease("l1", b"v", A, 9, ephemeral=True),
-        receipt("n", "r", 5, (1, 2), A, 10),
-        void("n", 5, (1, 2), B, A, 11),
+        receipt("n", "r", 1, (1, 2), A, 10),
+        void("n", -2, (1, 2), B, A, 11),
     ]
     (message,) = wire.encode_delta(Delta(base, snapshot, records=sent), 1 << 20)
     # Values come by columns, and may come one by one.
@@ -386,8 +386,16 @@ BAD_DELTAS: list[tuple[str, str, Callable[[peer_pb2.Delta], object]]] = [
     ("delta.counter_resets[0].share_origin", "is 9, outside its table", assign("counter_resets", "share_origin", 9)),
     ("delta.counter_receipts[0].request_id", "1 to 128 bytes", assign("counter_receipts", "request_id", "")),
     ("delta.counter_receipts[0].request_id", "1 to 128 bytes", assign("counter_receipts", "request_id", "r" * 129)),
-    ("delta.counter_receipts[0].amount", "an amount; it is '0'", assign("counter_receipts", "amount", 0)),
-    ("delta.counter_voids[0].amount", "an amount; it is '0'", assign("counter_voids", "amount", 0)),
+    *(
+        (f"delta.{name}[0].amount", f"in the sums, +1 -2; it is '{amount}'", assign(name, "amount", amount))
+        for name in ("counter_receipts", "counter_voids")
+        for amount in (0, 2, -3)
+    ),
+    (
+        "delta.counter_receipts[0].sequence",
+        "below that of the share",
+        assign("counter_receipts", "sequence", UINT64),
+    ),
     ("delta.counter_voids[0].share_origin", "is 9, outside its table", assign("counter_voids", "share_origin", 9)),
     ("delta.set_elements[1].element", "one of text, data, not empty", lambda m: m.set_elements[1].ClearField("data")),
     ("delta.set_elements[1].element", "not empty", assign("set_elements", "text", "")),

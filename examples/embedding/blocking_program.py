@@ -53,7 +53,5 @@ if __name__ == "__main__":
         )
     except ConfigError as error:
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        pass
-    finally:
+    except (KeyboardInterrupt, SystemExit):
         print("left the cluster", flush=True)

@@ -22,7 +22,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, HTTPException, Request
 
-from gossip_grpc import KeyNotFoundError, Node
+from gossip_grpc import InvalidArgumentError, KeyNotFoundError, Node
 from gossip_grpc.config import load
 
 
@@ -47,7 +47,10 @@ app = FastAPI(lifespan=lifespan)
 
 @app.put("/{key}")
 async def put(key: str, value: str, node: Embedded) -> dict[str, str]:
-    await node.kv.put(key, value)
+    try:
+        await node.kv.put(key, value)
+    except InvalidArgumentError as error:  # such as a key of more than 512 bytes
+        raise HTTPException(400, str(error)) from error
     return {"key": key, "value": value}
 
 

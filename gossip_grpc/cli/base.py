@@ -153,11 +153,19 @@ def node_options(*, hidden: bool = False) -> Callable[[F], F]:
     return decorate
 
 
+def not_empty(ctx: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Refuses an option that was given with nothing, as by a variable of a shell that is not set."""
+    if text == "" and ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+        raise click.BadParameter("it is empty; leave the option out, or give it its text")
+    return text
+
+
 def request_id_option(function: F) -> F:
     """Adds `--request-id`, for commands that count once however often they are made."""
     return click.option(
         "--request-id",
         metavar="ID",
+        callback=not_empty,
         help="Names what is done: with the same one it is done once, at whichever nodes.  [default: a new one]",
     )(function)
 

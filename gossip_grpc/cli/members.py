@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gossip_grpc.cli import show
-from gossip_grpc.cli.base import Group, Settings, node_options
+from gossip_grpc.cli.base import Group, Settings, node_options, not_empty
 
 if TYPE_CHECKING:
     from gossip_grpc.client import Explanation, Member, MemberEvent, Monitor
@@ -41,7 +41,13 @@ def _pairs(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...
 @click.option("--zone", help="Only those of this zone.")
 @click.option("--tag", "tags", metavar="NAME=VALUE", multiple=True, callback=_pairs, help="With this tag; repeatable.")
 @click.option("--watch", is_flag=True, help="Then show what happens to them, a line an event, until Ctrl-C.")
-@click.option("--resume", metavar="TOKEN", default="", help="With --watch: go on after the event with this token.")
+@click.option(
+    "--resume",
+    metavar="TOKEN",
+    default="",
+    callback=not_empty,
+    help="With --watch: go on after the event with this token.",
+)
 @node_options()
 @click.pass_context
 def members(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from gossip_grpc.cli import show
+from gossip_grpc.cli.base import not_empty
 from gossip_grpc.errors import GossipError
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ E = TypeVar("E", bound=_Event)
 
 def resume_option(function: F) -> F:
     """Adds `--resume`."""
-    return click.option("--resume", metavar="TOKEN", default="", help="Go on after the event with this token.")(
-        function
-    )
+    return click.option(
+        "--resume", metavar="TOKEN", default="", callback=not_empty, help="Go on after the event with this token."
+    )(function)
 
 
 def watch_options(function: F) -> F:

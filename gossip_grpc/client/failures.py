@@ -49,6 +49,8 @@ _NOT_FOUND: dict[str, type[GossipError]] = {
 _CONNECT = re.compile(r"Failed to connect to remote host: (?:.*: )?(?P<cause>[^:()]+?)(?: \(\d+\))?$")
 _NEVER = "failed to connect to all addresses"
 """gRPC's words when there was no connection to send the call by."""
+_TOO_LARGE = "message larger than max"
+"""gRPC's words when it has not even read what it was sent."""
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
 _REFUSALS = {
     grpc.StatusCode.UNIMPLEMENTED,
@@ -150,7 +152,7 @@ def _effect(code: grpc.StatusCode, details: str) -> Effect:
         return Effect.UNREACHABLE
     if code in _LOST:
         return Effect.UNKNOWN
-    return Effect.REFUSED if code in _REFUSALS else Effect.STANDS
+    return Effect.REFUSED if code in _REFUSALS or _TOO_LARGE in details else Effect.STANDS
 
 
 def _in_short(code: grpc.StatusCode, details: str, timeout: float) -> str:
@@ -177,6 +179,8 @@ def _in_words(code: grpc.StatusCode, details: str, address: str, timeout: float)
         )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return f"{address} does not know this call ({details}); is it the client address of a gossip-grpc node?"
+    if _TOO_LARGE in details:
+        return f"{address} takes no message of that size ({details}); limits of values are far below"
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return f"{address} refused the size or the number of requests ({details}); send less at once"
     return f"the call to {address} failed with {code.name} ({details}); look into the log of the node"

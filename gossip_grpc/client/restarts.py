@@ -23,6 +23,9 @@ from gossip_grpc.errors import GossipError
 LASTING = 5.0
 """Seconds after which a stream counts as one that lasts."""
 
+_AGED = ("max connection age", "enter idle")
+"""gRPC's words when a node ends a connection for its age; the second in 1.66."""
+
 T = TypeVar("T")
 
 
@@ -42,6 +45,7 @@ class Following(Generic[T]):
         self._targets = targets
         self._carrier = carrier
         self._retries = retries
+        self._timeout = timeout
         self._resuming = Resuming(stream)
         self._attempts = Attempts(targets, stream.request, timeout=timeout, retries=retries)
         self._told = False  # something, by the node that is asked now
@@ -97,7 +101,9 @@ class Following(Generic[T]):
         self._told = False
         slow = self._resuming.can_follow(failure.error)
         lost = failure.effect not in (Effect.REFUSED, Effect.STANDS)
-        if not self._stream.reconnect or not (slow or lost):
+        # The node is there, and only wants its clients to look around now and then.
+        aged = any(words in failure.problem for words in _AGED)
+        if not (self._stream.reconnect or aged) or not (slow or lost):
             raise self._final(failure.error)
         if failure.effect is Effect.LATER:
             self._targets.failed(target, failure.retry_after or 0.0)
@@ -111,7 +117,11 @@ class Following(Generic[T]):
         if slow or len(self._targets) == 1:  # otherwise another node is asked meanwhile
             self._pause = max(self._pause, failure.retry_after or 0.0)
         self._attempts = Attempts(
-            self._targets, self._stream.request, timeout=self._stream.reconnect, retries=True, patient=True
+            self._targets,
+            self._stream.request,
+            timeout=self._stream.reconnect or self._timeout,
+            retries=True,
+            patient=True,
         )
 
     def _final(self, error: GossipError) -> GossipError:

@@ -83,6 +83,8 @@ _EFFECTS: dict[str, Effect] = {
     # It has waited for as long as it could.
     Reason.SESSION_BEHIND: Effect.ELSEWHERE,
     Reason.WATCH_LIMIT: Effect.ELSEWHERE,
+    # A peers' listener, or an older version: others may be neither.
+    Reason.NOT_IMPLEMENTED: Effect.ELSEWHERE,
     # It can go on after its token, which is a matter of streams (see resuming.py); beginning anew would end the same.
     Reason.SLOW_WATCHER: Effect.REFUSED,
     Reason.NOT_ON_DISK: Effect.STANDS,

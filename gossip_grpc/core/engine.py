@@ -225,7 +225,7 @@ class Engine:
         self._expire(now)
         self.store.forget_events(now, self.settings.event_retention)
         self.store.forget_requests(now, self.settings.request_retention, self.settings.limits.max_receipts)
-        self._void_repeats(now)
+        self._void_repeats(now, own=False)
         self.vigil.reap(now)
         self.counters.purged += self.store.purge(now, self.settings.tombstone_retention)
         if now >= self._next_fold:
@@ -313,8 +313,8 @@ class Engine:
                 field="amount",
             )
         slot = (key, self.store.origin)
-        if self.store.get(Kind.COUNTER_SHARE, slot) is None:
-            self._check_room(1)
+        if request_id or self.store.get(Kind.COUNTER_SHARE, slot) is None:
+            self._check_room(1)  # of what two nodes count for one request a void stays
         if not request_id:
             return self._write(Kind.COUNTER_SHARE, slot, share, now)
         receipt = self.store.write(Kind.COUNTER_RECEIPT, (key, request_id, slot[1]), Receipt(amount, share), now)
@@ -656,17 +656,20 @@ class Engine:
         self.counters.records_ignored += len(records) - len(fresh)
         if self.store.members_changed:
             self.vigil.look(now)
-        self._void_repeats(now)
+        self._void_repeats(now, own=True)
         for record in fresh:
             if record.kind is not Kind.MEMBER:
                 break  # members come first
             if record.origin.generation > self.store.origin.generation:  # not of a former life of ours
                 self._check_identity(record.origin, member_of(record).peer_address)
 
-    def _void_repeats(self, now: float) -> None:
-        """Take back what was counted twice. Not by a node that may turn out to be an old copy of itself."""
+    def _void_repeats(self, now: float, *, own: bool) -> None:
+        """Take back what was counted twice: at once what this node has counted, at a round what others have not yet.
+
+        Not by a node that may turn out to be an old copy of itself.
+        """
         if self.ready and not self.leaving:
-            voids = self.store.void_repeats(now)
+            voids = self.store.void_repeats(now, own=own)
             if voids:
                 self._spread(voids, None)
 

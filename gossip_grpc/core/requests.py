@@ -28,13 +28,16 @@ class Requests:
 
     Args:
         share: what an origin has added to a counter and subtracted from it, as far as the store knows.
+        node_id: of the store.
     """
 
-    def __init__(self, share: Callable[[str, Origin], Sums]) -> None:
+    def __init__(self, share: Callable[[str, Origin], Sums], node_id: str) -> None:
         self._share = share
+        self._node_id = node_id
         self._kept: dict[int, tuple[float, Record]] = {}  # by identity, with the time each came
         self._named: dict[tuple[str, str], list[Record]] = {}
-        self._doubtful: set[tuple[str, str]] = set()
+        self._doubtful: set[tuple[str, str]] = set()  # what several origins have counted
+        self._own: set[tuple[str, str]] = set()  # those of them that this node has counted, too
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -47,6 +50,8 @@ class Requests:
         records.append(record)
         if len(records) > 1:
             self._doubtful.add(name)
+            if any(one.origin.node_id == self._node_id for one in records):
+                self._own.add(name)
 
     def drop(self, record: Record) -> None:
         """A receipt has gone."""
@@ -55,7 +60,7 @@ class Requests:
         records = self._named[name]
         records.remove(record)
         if len(records) < 2:
-            self._doubtful.discard(name)
+            self._decided(name)
         if not records:
             del self._named[name]
 
@@ -73,16 +78,24 @@ class Requests:
         counted = self._counted(self._named.get((key, request_id), ()))
         return min(counted, key=_turn, default=None)
 
-    def repeats(self) -> list[Record]:
-        """The receipts of additions that do not count, because another one does; each is told once."""
-        found: list[Record] = []
-        for name in sorted(self._doubtful):
+    def repeats(self, *, own: bool) -> list[tuple[Record, Record]]:
+        """The receipts of additions that do not count, each with that of the one that does; each is told once.
+
+        Args:
+            own: only of requests that this node has counted itself.
+        """
+        found: list[tuple[Record, Record]] = []
+        for name in sorted(self._own if own else self._doubtful):
             records = self._named[name]
-            counted = self._counted(records)
-            found += sorted(counted, key=_turn)[1:]
+            counted = sorted(self._counted(records), key=_turn)
+            found += [(record, counted[0]) for record in counted[1:]]
             if len(counted) == len(records):
-                self._doubtful.discard(name)
+                self._decided(name)
         return found
+
+    def _decided(self, name: tuple[str, str]) -> None:
+        self._doubtful.discard(name)
+        self._own.discard(name)
 
     def _counted(self, records: list[Record] | tuple[()]) -> list[Record]:
         """Those whose addition is in the share held."""

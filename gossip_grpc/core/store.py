@@ -135,7 +135,7 @@ class Store:
         self._aside = Aside(self._is_settled, self._note)
         self._keys = SortedKeys()
         self._tallies = Tallies(self.get)
-        self._requests = Requests(self._tallies.share)
+        self._requests = Requests(self._tallies.share, origin.node_id)
         self._accusations: dict[str, dict[str, Record]] = {}
         self._sets = Sets()
 
@@ -472,16 +472,21 @@ class Store:
         """The receipt of the addition that counts for a request; None if none is held here, with its share."""
         return self._requests.counted(key, request_id)
 
-    def void_repeats(self, now: float) -> list[Record]:
-        """Write the voids that are due (see requests.py); returns them."""
-        voids = []
-        for record in self._requests.repeats():
+    def void_repeats(self, now: float, *, own: bool = False) -> list[Record]:
+        """Write the voids that are due (see requests.py), all or those of requests that this node has counted itself.
+
+        Returns what others have to be told: each with the share that makes it due, before it.
+        """
+        told: dict[Dot, Record] = {}
+        for record, winner in self._requests.repeats(own=own):
             slot: Any = record.slot
             amount, mark = receipt_of(record)
             name = (slot[0], mark, record.origin)
             if self.get(Kind.COUNTER_VOID, name) is None:
-                voids.append(self.write(Kind.COUNTER_VOID, name, amount, now))
-        return voids
+                void = self.write(Kind.COUNTER_VOID, name, amount, now)
+                share = self._slots[Kind.COUNTER_SHARE][slot[0], winner.origin]
+                told |= {share.dot: share, void.dot: void}
+        return list(told.values())
 
     def forget_requests(self, now: float, retention: float, most: int) -> None:
         """Forget the receipts that came `retention` seconds ago, and the oldest of more than `most`."""
@@ -610,7 +615,7 @@ class Store:
         )
 
     def _held(self) -> Coverage | None:
-        """The dots of the records that are in their slots here; None if they are more than `MAX_HELD` ranges."""
+        """The dots of the deletable records that are in their slots; None if they are more than `MAX_HELD` ranges."""
         vector: dict[Origin, int] = {}
         above: dict[Origin, Ranges] = {}
         left = MAX_HELD
@@ -619,6 +624,11 @@ class Store:
             first = last = 0
             for record in log.missing(origin, _NOTHING, self._in_slot):
                 sequence = record.sequence
+                if record.kind not in DELETABLE_KINDS:
+                    # Nobody asks for it, so it makes no range of its own: there may be very many receipts.
+                    if last and sequence == last + 1:
+                        last = sequence
+                    continue
                 if sequence != last + 1 and last:
                     ranges.append((first, last))
                 if sequence != last + 1 or not last:

@@ -28,7 +28,7 @@ from gossip_grpc.core.records import RANKS, Kind, Origin, Record
 from gossip_grpc.core.sessions import Session
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Comparison, Delta, Digest
-from gossip_grpc.core.tallies import Tallies
+from gossip_grpc.core.tallies import _Part
 from gossip_grpc.core.transfer import InboundDelta
 from gossip_grpc.sim.host import Host
 
@@ -230,7 +230,7 @@ def reset_cancels_everything() -> list[Patch]:
 
 def nothing_is_void() -> list[Patch]:
     """What two nodes have counted for one request counts twice."""
-    return [(Store, "void_repeats", lambda self, now: [])]
+    return [(Store, "void_repeats", lambda self, now, *, own=False: [])]
 
 
 def every_node_takes_its_own() -> list[Patch]:
@@ -240,18 +240,14 @@ def every_node_takes_its_own() -> list[Patch]:
 
 def void_outlives_a_reset() -> list[Patch]:
     """A void takes away also what a reset has taken away."""
-    original = Tallies._count
+    original = _Part._count
 
-    def count(self: Tallies, key: str, origin: Origin) -> None:
-        original(self, key, origin)
-        share, reset = self.share(key, origin), self._sums(Kind.COUNTER_RESET, key, origin)
-        more = sum(
-            void.content for mark, void in self._voids.get((key, origin), {}).items() if mark <= min(share, reset)
-        )
-        self._values[key] -= more
-        self._parts[key][origin] -= more
+    def count(self: _Part) -> None:
+        original(self)
+        if self.share > self.reset:
+            self.value -= self.void_reset
 
-    return [(Tallies, "_count", count)]
+    return [(_Part, "_count", count)]
 
 
 def clock_not_merged() -> list[Patch]:

@@ -147,8 +147,9 @@ class CounterServiceAddRequest(google.protobuf.message.Message):
     """What the answer is to mean."""
     request_id: builtins.str
     """Names this addition to this key, at most 128 bytes, such as a UUID: all calls with the same one count once, at
-    whichever nodes they are made, as long as these have synced within the node's `request_retention` (an hour). The
-    same id with another amount is INVALID_ARGUMENT. Empty: each call counts.
+    whichever nodes they are made, as long as these have synced within the node's `request_retention` (an hour) and its
+    last `max_receipts` (100,000) such additions. The same id with another amount is INVALID_ARGUMENT. Empty: each call
+    counts.
     """
     @property
     def session(self) -> gossip_grpc.gen.gossip.v1.common_pb2.Session:

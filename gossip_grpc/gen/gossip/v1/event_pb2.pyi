@@ -139,7 +139,7 @@ class EventServicePublishRequest(google.protobuf.message.Message):
     """
     request_id: builtins.str
     """Names this event, at most 128 bytes, such as a UUID: of all that are published with the same one and topic each node
-    delivers one, as long as it keeps it. So a call whose outcome is unknown may be retried, also at another node. Empty:
+    delivers one, as long as it keeps it; the same id with another payload is INVALID_ARGUMENT. So a call whose outcome is unknown may be retried, also at another node. Empty:
     each call is an event.
     """
     @property
