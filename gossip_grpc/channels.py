@@ -153,9 +153,17 @@ class Channels:
     async def abandon(self, address: str) -> None:
         """Close the channel to an address that a member has left behind, when the last call on it has ended.
 
-        As long as it is open it tries to connect, about once a second, whether or not there is a call to make.
+        As long as it is open it tries to connect, about once a second, whether or not there is a call to make. A call
+        that was on its way already may open it once more: so it is looked for again.
         """
-        channel = self._channels.pop(address, None)
+        while True:
+            await self._close_when_done(self._channels.pop(address, None))
+            await asyncio.sleep(ABANDON_INTERVAL)
+            if address not in self._channels:
+                return
+
+    @staticmethod
+    async def _close_when_done(channel: _Channel | None) -> None:
         if channel is None:
             return
         try:

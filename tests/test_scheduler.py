@@ -10,7 +10,9 @@ import grpc
 import grpc.aio
 import pytest
 
+from gossip_grpc.channels import Channels
 from gossip_grpc.config import Config
+from gossip_grpc.core.counters import Counters
 from gossip_grpc.core.messages import Call
 from gossip_grpc.gen.gossip.v1 import common_pb2, peer_pb2
 from gossip_grpc.node import Node
@@ -118,6 +120,17 @@ async def test_a_channel_to_where_a_member_was_is_closed_when_it_is_elsewhere() 
             address = moves.peer_address
             assert address != former
             await until(lambda: address in channels and former not in channels)
+
+
+async def test_a_call_that_was_on_its_way_to_where_a_member_was_leaves_no_channel_there() -> None:
+    channels = Channels(Counters(), 5.0)
+    async with asyncio.timeout(20):
+        closing = asyncio.create_task(channels.abandon("127.0.0.1:1"))
+        await asyncio.sleep(0)  # it has looked for a channel, and found none
+        with pytest.raises(grpc.aio.AioRpcError):
+            await channels.push("127.0.0.1:1", b"", 0.0)
+        await closing
+    assert not channels._channels
 
 
 class Liar:
