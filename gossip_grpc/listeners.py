@@ -31,9 +31,9 @@ CLIENT_SERVICES = tuple(
 PEER_SERVICES = (peer_pb2.DESCRIPTOR.services_by_name["PeerService"].full_name,)
 CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
-CLIENT_RECEIVE_BYTES = 64 << 20
-"""What gRPC lets in from clients. Far above what is taken, so that who sends too much hears what the limits are; from
-what is larger still gRPC protects the node, and answers without a word about them."""
+CLIENT_RECEIVE_BYTES = 16 << 20
+"""What gRPC lets in from clients. Twice what is taken, so that who sends too much mostly hears what the limits are;
+from what is larger still gRPC protects the node's memory, and answers without a word about them."""
 
 PING_INTERVAL = 0.5
 """Least seconds between two pings of a client; who sends more than two too early is sent away (too_many_pings). Half
