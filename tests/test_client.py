@@ -393,7 +393,7 @@ FOREIGN = [
     (
         Fault(Code.RESOURCE_EXHAUSTED, "message larger than max"),
         ResourceExhaustedError,
-        "node.test:7947 refused the size or the number of requests (message larger than max); send less at once",
+        "node.test:7947 takes no message of that size (message larger than max); limits of values are far below",
     ),
     (
         Fault(Code.NOT_FOUND, "no such route"),

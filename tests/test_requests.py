@@ -14,7 +14,7 @@ from gossip_grpc.core.messages import Call, PushRequest
 from gossip_grpc.core.records import Dot, Kind, Member, Origin, Record
 from gossip_grpc.core.store import Store
 from gossip_grpc.core.sync import Digest
-from gossip_grpc.errors import LimitError, LocalError
+from gossip_grpc.errors import LocalError
 from tests.samples import A, B, C, D, receipt, reset, share, void
 from tests.shadow import Shadow
 from tests.test_store import check
@@ -271,16 +271,6 @@ def test_an_id_that_has_added_something_else_is_refused() -> None:
         add(engine, amount=6)
     assert caught.value.field == "request_id"
     assert engine.store.counter("n") == 5
-
-
-def test_a_full_node_takes_no_addition_that_may_leave_a_void() -> None:
-    engine = node(limits=Limits(max_records=1))
-    add(engine)
-    with pytest.raises(LimitError):
-        add(engine, request_id="s")
-    assert add(engine) is not None
-    assert add(engine, request_id="") is None
-    assert engine.store.counter("n") == 10
 
 
 def test_nothing_to_add_leaves_no_receipt() -> None:

@@ -313,8 +313,8 @@ class Engine:
                 field="amount",
             )
         slot = (key, self.store.origin)
-        if request_id or self.store.get(Kind.COUNTER_SHARE, slot) is None:
-            self._check_room(1)  # of what two nodes count for one request a void stays
+        if self.store.get(Kind.COUNTER_SHARE, slot) is None:
+            self._check_room(1)
         if not request_id:
             return self._write(Kind.COUNTER_SHARE, slot, share, now)
         receipt = self.store.write(Kind.COUNTER_RECEIPT, (key, request_id, slot[1]), Receipt(amount, share), now)
