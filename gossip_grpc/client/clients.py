@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -49,7 +50,7 @@ _HEALTH = health_pb2.HealthCheckRequest()
 _GONE = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
 
-class _Bearer(Generic[C]):
+class _Bearer(ABC, Generic[C]):
     """What both kinds of client are made of: addresses, what they carry from call to call, and channels.
 
     Args:
@@ -124,8 +125,9 @@ class _Bearer(Generic[C]):
             stubs = self._stubs[target] = Stubs(self._given or self._own[target])
         return stubs
 
+    @abstractmethod
     def _connect(self, address: str) -> C:
-        raise NotImplementedError
+        """A new channel of this kind of client."""
 
     def _read(self, call: Call[T], response: Any) -> T:
         result = call.read(response)
