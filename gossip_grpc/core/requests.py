@@ -5,9 +5,10 @@ the sums of the share that has it (its mark, see tallies.py). A node that holds 
 its mark, takes another call with the same `request_id` for counted.
 
 Two nodes may still have counted the same request before they heard of each other. Whoever finds both receipts, and
-both shares, writes a *void* for all but one: the first by Lamport clock, on which everybody agrees. A void names one
-addition and takes it out of the value for ever. It is written only where the addition that counts is held, so that
-nothing is void that nobody else has.
+both shares, writes a *void* for all but one: the first by Lamport clock, on which everybody agrees. Those that have
+counted the request do so at once, others at their next round, so that a hundred nodes do not all write the same. A
+void names one addition and takes it out of the value for ever. It is written only where the addition that counts is
+held, and goes out with the share that has it.
 
 Receipts are no state of the counter: they are in no fingerprint, no full sync drops them, and each node forgets them by
 itself after its retention. So nodes may differ in receipts, never in values: those follow from shares, resets and voids
